@@ -1,0 +1,40 @@
+"""The application: routes, and what surrounds each of them."""
+
+from typing import Any
+
+import falcon.asgi
+
+from api import me, operations, problems, tutorial
+from api.service import Service
+from api.settings import Settings, read_settings
+from api.telemetry import Telemetry, configure_logs
+
+
+def create_app(settings: Settings) -> falcon.asgi.App[Any, Any]:
+    """The ASGI application. It opens its files at lifespan startup, so it can be made before a fork."""
+    service = Service(settings)
+    middleware: list[Any] = [Telemetry(), service]
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=middleware)
+    app.resp_options.xml_error_serialization = False
+    problems.install(app)
+
+    app.add_route("/login", tutorial.Login(service))
+    app.add_route("/checklogin", tutorial.CheckLogin(service))
+    app.add_route("/credit", tutorial.Credit(service))
+    app.add_route("/userinfo", tutorial.UserInfoRoute(service))
+
+    app.add_route("/v1/me", me.Me(service))
+    app.add_route("/v1/me/profile", me.MyProfile(service))
+    app.add_route("/v1/me/credit", me.MyCredit(service))
+    app.add_route("/v1/me/events", me.MyEvents(service))
+
+    app.add_route("/healthz", operations.Healthz())
+    app.add_route("/readyz", operations.Readyz(service))
+    app.add_route("/metrics", operations.Metrics())
+    return app
+
+
+def from_environment() -> falcon.asgi.App[Any, Any]:
+    """What gunicorn loads. There is no falling back to a sandbox here: a setting that lacks is an error."""
+    configure_logs()
+    return create_app(read_settings())

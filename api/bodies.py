@@ -1,0 +1,44 @@
+"""Request bodies: read up to a limit, decoded straight into the struct that says what is allowed."""
+
+from typing import Final, TypeVar
+
+import falcon.asgi
+import msgspec
+
+from api.problems import Problem
+
+MAX_BODY_BYTES: Final = 64 * 1024
+
+BodyT = TypeVar("BodyT")
+
+
+async def read_json(req: falcon.asgi.Request, decoder: msgspec.json.Decoder[BodyT]) -> BodyT:
+    """The body as `decoder`'s type, or a Problem: 413 above 64 KiB, 415 not JSON, 400 malformed, 422 wrong."""
+    media_type = (req.content_type or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem(415, "not-json", "Send the body as JSON, with Content-Type: application/json.")
+    body = await _read(req)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise Problem(422, "invalid-body", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, "malformed-json", str(error)) from None
+    except RecursionError:
+        raise Problem(400, "malformed-json", "JSON is nested too deeply") from None
+
+
+async def _read(req: falcon.asgi.Request) -> bytes:
+    # Refused by its announced length before a byte is read, and counted while reading where it has none.
+    if (req.content_length or 0) > MAX_BODY_BYTES:
+        raise _too_large()
+    body = b""
+    async for piece in req.stream:
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+    return body
+
+
+def _too_large() -> Problem:
+    return Problem(413, "body-too-large", f"A body may have {MAX_BODY_BYTES} bytes.")

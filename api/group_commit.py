@@ -1,0 +1,81 @@
+"""Group commit on the event loop: what arrives while one batch is on its way to the disk makes the next one."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Generic, TypeVar
+
+from api.metrics import BATCH
+from ledger.committer import Committer
+from ledger.errors import NotCommitted, OutcomeUnknown
+
+_MAX_BATCH: Final = 512
+# About a second's work; whoever would wait longer is better told so at once.
+_MAX_WAITING: Final = 4096
+
+CommandT = TypeVar("CommandT")
+OutcomeT = TypeVar("OutcomeT")
+
+
+class GroupCommit(Generic[CommandT, OutcomeT]):
+    """Hands batches of commands to a committer in one thread of its own, one batch at a time.
+
+    The loop is woken once per batch. `on_disk_failure` is called when the process must not write again.
+    """
+
+    def __init__(
+        self, name: str, committer: Committer[Any, CommandT, OutcomeT], on_disk_failure: Callable[[], None]
+    ) -> None:
+        self._committer = committer
+        self._on_disk_failure = on_disk_failure
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._waiting: list[tuple[CommandT, asyncio.Future[OutcomeT]]] = []
+        self._running = False
+        self._batch_size = BATCH.labels(name)
+
+    async def submit(self, command: CommandT) -> OutcomeT:
+        """What `command` came to, once it is on disk; raises its Refusal, NotCommitted or OutcomeUnknown."""
+        if len(self._waiting) >= _MAX_WAITING:
+            raise NotCommitted(f"{_MAX_WAITING} commands are waiting already")
+        future: asyncio.Future[OutcomeT] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, future))
+        if not self._running:
+            self._start()
+        return await future
+
+    async def probe(self) -> None:
+        """Commit nothing; raises where that cannot be done."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._committer.commit, [])
+
+    async def close(self) -> None:
+        """Wait for what was submitted, then close the file."""
+        while self._running:
+            await asyncio.sleep(0.01)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._committer.close)
+        self._thread.shutdown()
+
+    def _start(self) -> None:
+        batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+        self._running = True
+        self._batch_size.observe(len(batch))
+        commands = [command for command, _ in batch]
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._committer.commit, commands)
+        running.add_done_callback(lambda done: self._finish([future for _, future in batch], done))
+
+    def _finish(
+        self, futures: list[asyncio.Future[OutcomeT]], done: asyncio.Future[list[OutcomeT | Exception]]
+    ) -> None:
+        failure = done.exception()
+        outcomes = done.result() if failure is None else [failure] * len(futures)
+        for future, outcome in zip(futures, outcomes, strict=True):
+            if future.cancelled():
+                continue  # its client went away; the command is on disk all the same
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        if isinstance(failure, OutcomeUnknown) and failure.disk_failed:
+            self._on_disk_failure()
+        self._running = False
+        if self._waiting:
+            self._start()

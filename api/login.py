@@ -1,0 +1,43 @@
+"""Login: a code of `wx.login` becomes a session, and a newcomer gets an account."""
+
+import re
+from functools import partial
+from typing import Final
+
+from api import access
+from api.service import Service
+from api.wechat import LoginFailed
+from ledger.commands import RegisterUser
+from ledger.committer import microseconds_now
+
+# A code's length is not documented (samples: 32). What does not fit is not worth a call to WeChat.
+_CODE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+
+
+async def log_in(service: Service, code: str) -> str:
+    """The token of a new session for whoever holds `code`, or LoginFailed.
+
+    Whichever step fails, no token exists that leads to no account: the account is on disk before the
+    session is. No transaction is open while WeChat is asked.
+    """
+    if not _CODE.fullmatch(code):
+        raise LoginFailed("code-invalid")
+    fresh = await service.access_commits.submit(
+        partial(access.present_code, code=code, now_us=microseconds_now())
+    )
+    if not fresh:
+        raise LoginFailed("code-used")
+    identity = await service.wechat.identify(code)
+    if service.reader.standing(identity.openid) is None:
+        await service.ledger_commits.submit(RegisterUser(identity.openid, service.settings.signup_grant))
+    sealed_key = service.vault.seal(identity.openid, identity.session_key)
+    token: str = await service.access_commits.submit(
+        partial(
+            access.open_session,
+            openid=identity.openid,
+            unionid=identity.unionid,
+            sealed_key=sealed_key,
+            now_us=microseconds_now(),
+        )
+    )
+    return token

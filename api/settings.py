@@ -1,0 +1,104 @@
+"""The settings: the only place that reads the environment."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ledger.events import MAX_CREDIT
+
+_CHECKOUT: Final = Path(__file__).resolve().parent.parent
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class SettingError(Exception):
+    """A setting is missing or wrong; the message names the variable and says what it takes."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the service was told. `secret` is the AppSecret: never logged, never shown."""
+
+    bind: str
+    data: Path
+    workers: int
+    signup_grant: int
+    appid: str
+    secret: str
+    wechat_api: str
+
+    def __repr__(self) -> str:
+        return f"Settings(bind={self.bind!r}, data={self.data!s}, appid={self.appid!r}, secret=...)"
+
+    @property
+    def ledger_path(self) -> Path:
+        return ledger_path(self.data)
+
+    @property
+    def access_path(self) -> Path:
+        return self.data / "access.db"
+
+    @property
+    def secret_key_path(self) -> Path:
+        return self.data / "secret.key"
+
+
+def ledger_path(data: Path) -> Path:
+    return data / "ledger.db"
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """All settings of the service, or a SettingError for the first one that is wrong."""
+    return Settings(
+        bind=_bind(environ),
+        data=data_directory(environ),
+        workers=_integer(environ, "CREDIT_WORKERS", len(os.sched_getaffinity(0)), 1, 256),
+        signup_grant=_integer(environ, "CREDIT_SIGNUP_GRANT", 100, 0, MAX_CREDIT),
+        appid=_required(environ, "WECHAT_APPID", "the mini-program's AppID, from mp.weixin.qq.com"),
+        secret=_required(environ, "WECHAT_SECRET", "the mini-program's AppSecret, from mp.weixin.qq.com"),
+        wechat_api=_wechat_api(environ),
+    )
+
+
+def data_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the ledger lies: CREDIT_DATA, or `data` in the checkout, or `data` here without one."""
+    given = environ.get("CREDIT_DATA", "")
+    if given:
+        return Path(given).absolute()
+    return (_CHECKOUT if (_CHECKOUT / "setup.cfg").exists() else Path.cwd()) / "data"
+
+
+def _required(environ: Mapping[str, str], name: str, what: str) -> str:
+    value = environ.get(name, "")
+    if not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise SettingError(f"{name} is not set: it is {what} (scripts/serve without it runs the sandbox)")
+    return value
+
+
+def _integer(environ: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    if not re.fullmatch(r"[0-9]{1,16}", text, re.ASCII) or not least <= int(text) <= most:
+        raise SettingError(f"{name} must be an integer from {least} to {most}, not {text!r}")
+    return int(text)
+
+
+def _bind(environ: Mapping[str, str]) -> str:
+    bind = environ.get("CREDIT_BIND", "") or "127.0.0.1:3000"
+    if not re.fullmatch(r"unix:\S+|([^\s:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", bind):
+        raise SettingError(f"CREDIT_BIND must be HOST:PORT or unix:PATH, not {bind!r}")
+    return bind
+
+
+def _wechat_api(environ: Mapping[str, str]) -> str:
+    address = environ.get("WECHAT_API", "") or "https://api.weixin.qq.com"
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SettingError(f"WECHAT_API must be an address like https://api.weixin.qq.com, not {address!r}")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise SettingError("WECHAT_API must be https: the AppSecret travels in every request to it")
+    return address.rstrip("/")

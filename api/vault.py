@@ -1,0 +1,73 @@
+"""The secret key file, and what is encrypted with it: WeChat's session keys at rest."""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ledger.errors import LedgerUnusable
+
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_CHECK_NAME: Final = "access.db"
+_CHECK_TEXT: Final = "this is the key"
+
+
+class Vault:
+    """Seals short texts with AES-256-GCM, each bound to a name: one sealed for alice opens only as alice's."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def seal(self, name: str, text: str) -> bytes:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, text.encode(), name.encode())
+
+    def unseal(self, name: str, sealed: bytes) -> str:
+        """The text, or InvalidTag where it was sealed with another key, for another name, or changed."""
+        return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode()).decode()
+
+    def check(self) -> bytes:
+        """Something to keep beside what is sealed, so that a swapped key is noticed at start."""
+        return self.seal(_CHECK_NAME, _CHECK_TEXT)
+
+    def made(self, check: bytes) -> bool:
+        """Whether this key made `check`."""
+        try:
+            return self.unseal(_CHECK_NAME, check) == _CHECK_TEXT
+        except InvalidTag:
+            return False
+
+
+def create_secret_key(path: Path) -> None:
+    """Write a new key to `path` with mode 0600, durably, unless there is one."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def open_vault(path: Path) -> Vault:
+    """The vault whose key is in `path`; raises LedgerUnusable, naming the file, where it cannot be used."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise LedgerUnusable(f"{path} is not a file: it must hold the secret key")
+        if mode & 0o077:
+            raise LedgerUnusable(f"{path} can be read by others (mode {mode & 0o777:o}): chmod 600 it")
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
+    except OSError as error:
+        raise LedgerUnusable(f"cannot read the secret key {path}: {error.strerror}") from None
+    except ValueError:
+        raise LedgerUnusable(f"{path} does not hold a secret key of 64 hexadecimal digits") from None
+    if len(key) != _KEY_BYTES:
+        raise LedgerUnusable(f"{path} does not hold a secret key of 64 hexadecimal digits")
+    return Vault(key)

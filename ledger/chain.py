@@ -1,0 +1,90 @@
+"""The chain of one account: what is hashed, and how an event is linked to the one before it."""
+
+from hashlib import sha256
+from typing import Final
+
+from ledger.account import Account, Balance, apply
+from ledger.events import Event, Recorded, encode
+
+# Says what is hashed, so that no event can be taken for a node of some other tree; 0x00 and 0x01 are left
+# to the leaves and nodes of Merkle trees (RFC 6962).
+_EVENT_DOMAIN: Final = b"\x02"
+_ABSENT: Final = b"\xff\xff\xff\xff"
+
+
+def link(
+    account: Account, event: Event, key: str | None, fingerprint: bytes | None, now_us: int
+) -> tuple[Recorded, Account]:
+    """The row that follows `account`'s last one, and the account after it.
+
+    Its time is `now_us`, or the last event's where the clock ran back.
+    """
+    balance = apply(account, event)
+    data = encode(event)
+    recorded_at_us = max(now_us, account.recorded_at_us)
+    type_name = type(event).__name__
+    version = account.version + 1
+    digest = event_hash(
+        account.head,
+        account.openid.encode(),
+        version,
+        type_name.encode(),
+        data,
+        balance.credit,
+        None if key is None else key.encode(),
+        fingerprint,
+        recorded_at_us,
+    )
+    row = Recorded(
+        account.openid, version, type_name, data, balance.credit, key, fingerprint, recorded_at_us, digest
+    )
+    return row, advance(account, row.version, row.hash, row.recorded_at_us, balance)
+
+
+def advance(account: Account, version: int, head: bytes, recorded_at_us: int, balance: Balance) -> Account:
+    """The account after an event of that version, hash and time, whose facts come to `balance`."""
+    return Account(
+        account.openid,
+        version,
+        head,
+        balance.credit,
+        balance.held,
+        account.registered_at_us if account.version else recorded_at_us,
+        recorded_at_us,
+    )
+
+
+def event_hash(
+    previous: bytes,
+    openid: bytes,
+    version: int,
+    type_name: bytes,
+    data: bytes,
+    credit: int,
+    key: bytes | None,
+    fingerprint: bytes | None,
+    recorded_at_us: int,
+) -> bytes:
+    """SHA-256(0x02, previous hash, then each column but `position`).
+
+    Each part is preceded by its length as 4 bytes, big-endian, so no two rows have the same bytes; integers
+    are 8 bytes, big-endian; an absent key or fingerprint is the length 0xffffffff and nothing more.
+    """
+    parts = [_EVENT_DOMAIN]
+    for part in (
+        previous,
+        openid,
+        version.to_bytes(8, "big"),
+        type_name,
+        data,
+        credit.to_bytes(8, "big"),
+        key,
+        fingerprint,
+        recorded_at_us.to_bytes(8, "big"),
+    ):
+        if part is None:
+            parts.append(_ABSENT)
+        else:
+            parts.append(len(part).to_bytes(4, "big"))
+            parts.append(part)
+    return sha256(b"".join(parts)).digest()

@@ -1,0 +1,120 @@
+"""Group commit: many commands in one durable transaction, one process at a time."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ledger.commands import Command
+from ledger.errors import LedgerFault, NotCommitted, OutcomeUnknown, Refusal
+from ledger.execute import Outcome, execute
+from ledger.log import Log
+from ledger.sqlite import Turnstile, WritableFile
+
+StoreT = TypeVar("StoreT", bound=WritableFile)
+CommandT = TypeVar("CommandT")
+OutcomeT = TypeVar("OutcomeT")
+
+
+class Committer(Generic[StoreT, CommandT, OutcomeT]):
+    """Runs lists of commands against one file, each list in one transaction.
+
+    Belongs to the thread that calls `commit` first, and opens the file then; never share one, never open
+    one before a fork. `turnstile` names the lock file that all writers of that file queue at.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], StoreT],
+        perform: Callable[[StoreT, CommandT], OutcomeT],
+        turnstile: Path,
+    ) -> None:
+        self._open_store = open_store
+        self._perform = perform
+        self._turnstile_path = turnstile
+        self._turnstile: Turnstile | None = None
+        self._store: StoreT | None = None
+        self._disk_failure: OutcomeUnknown | None = None
+
+    def commit(self, commands: Sequence[CommandT]) -> list[OutcomeT | Exception]:
+        """Perform `commands` in order and return, in the same order, what each came to, once all is on disk.
+
+        A Refusal stands in its own place and touches nobody else. An unexpected error rolls the whole list
+        back and its commands run again one by one, so that only the culprit's place holds the error. Raises
+        NotCommitted (nothing was written) or OutcomeUnknown (the commit itself answered an error); after a
+        failure of the disk every later call raises OutcomeUnknown as well, because this process must end.
+        """
+        if self._disk_failure is not None:
+            raise NotCommitted(f"this process stopped writing after a disk failure: {self._disk_failure}")
+        if self._turnstile is None:
+            self._turnstile = Turnstile(self._turnstile_path)
+        with self._turnstile:
+            try:
+                return self._transaction(commands)
+            except (NotCommitted, OutcomeUnknown):
+                raise
+            except Exception as error:  # noqa: BLE001 - one command's bug must not fail its neighbours
+                if len(commands) == 1:
+                    return [error]
+                return [outcome for command in commands for outcome in self._alone(command)]
+
+    def close(self) -> None:
+        if self._store is not None and self._turnstile is not None:
+            with self._turnstile:  # closing the last connection checkpoints
+                self._store.close()
+            self._store = None
+        if self._turnstile is not None:
+            self._turnstile.close()
+            self._turnstile = None
+
+    def _alone(self, command: CommandT) -> list[OutcomeT | Exception]:
+        try:
+            return self._transaction([command])
+        except LedgerFault as fault:
+            return [fault]
+        except Exception as error:  # noqa: BLE001 - this is the culprit, and it is told so
+            return [error]
+
+    def _transaction(self, commands: Sequence[CommandT]) -> list[OutcomeT | Exception]:
+        if self._disk_failure is not None:
+            raise NotCommitted("this process stopped writing after a disk failure")
+        if self._store is None:
+            self._store = self._open_store()
+        store = self._store
+        store.begin()
+        try:
+            outcomes = [self._attempt(store, command) for command in commands]
+            store.commit()
+        except OutcomeUnknown as unknown:
+            # What this connection believes about the file may be wrong now; the next batch opens another.
+            self._store = None
+            store.close()
+            if unknown.disk_failed:
+                self._disk_failure = unknown
+            raise
+        except BaseException:
+            store.rollback()
+            raise
+        return outcomes
+
+    def _attempt(self, store: StoreT, command: CommandT) -> OutcomeT | Exception:
+        try:
+            return self._perform(store, command)
+        except Refusal as refusal:
+            return refusal
+
+
+def microseconds_now() -> int:
+    """The time of day as the log keeps it: microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
+
+
+def ledger_committer(
+    path: Path, *, appid: str | None = None, clock_us: Callable[[], int] = microseconds_now
+) -> Committer[Log, Command, Outcome]:
+    """The committer of the ledger at `path`; its turnstile is the file `ledger.lock` beside it."""
+    return Committer(
+        lambda: Log(path, appid=appid),
+        lambda log, command: execute(log, command, clock_us()),
+        path.with_name("ledger.lock"),
+    )

@@ -1,0 +1,139 @@
+"""The log in SQLite: the statements of the write path, and the scans that audit and replay read it with."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ledger.account import Account
+from ledger.events import Recorded
+from ledger.schema import open_ledger
+from ledger.sqlite import WritableFile
+
+_COLUMNS: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
+_ACCOUNT: Final = "openid, version, head, credit, held, registered_at, recorded_at"
+_SCAN_ROWS: Final = 10_000
+
+
+class RawEvent(msgspec.Struct, frozen=True):
+    """A stored row as it is, before anybody trusts it: text as bytes, and whatever else was found there."""
+
+    position: int
+    openid: bytes
+    version: int
+    type: bytes
+    data: bytes
+    credit: int
+    key: bytes | None
+    fingerprint: bytes | None
+    recorded_at_us: int
+    hash: bytes
+
+
+class Log(WritableFile):
+    """The ledger file, opened for writing by one thread. Everything happens between begin and commit."""
+
+    def __init__(self, path: Path, *, appid: str | None = None) -> None:
+        super().__init__(open_ledger(path, appid=appid), path.name)
+
+    def event_by_key(self, openid: str, key: str) -> Recorded | None:
+        row = self.connection.execute(
+            f"SELECT {_COLUMNS} FROM event WHERE openid = ? AND key = ?", (openid, key)
+        ).fetchone()
+        return None if row is None else Recorded(*row)
+
+    def account(self, openid: str) -> Account | None:
+        row = self.connection.execute(f"SELECT {_ACCOUNT} FROM account WHERE openid = ?", (openid,)).fetchone()
+        return None if row is None else Account(*row)
+
+    def append(self, rows: list[Recorded], account: Account) -> None:
+        """Write the events of one account and the row that is their fold."""
+        for row in rows:
+            self.connection.execute(
+                "INSERT INTO event (openid, version, type, data, credit, key, fingerprint, recorded_at, hash)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    row.openid,
+                    row.version,
+                    row.type,
+                    row.data.decode(),
+                    row.credit,
+                    row.key,
+                    row.fingerprint,
+                    row.recorded_at_us,
+                    row.hash,
+                ),
+            )
+        self.put_account(account)
+
+    def put_account(self, account: Account) -> None:
+        self.connection.execute(
+            f"INSERT INTO account ({_ACCOUNT}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (openid) DO UPDATE SET version = excluded.version, head = excluded.head,"
+            " credit = excluded.credit, held = excluded.held, registered_at = excluded.registered_at,"
+            " recorded_at = excluded.recorded_at",
+            (
+                account.openid,
+                account.version,
+                account.head,
+                account.credit,
+                account.held,
+                account.registered_at_us,
+                account.recorded_at_us,
+            ),
+        )
+
+    def remove_account(self, openid: bytes) -> None:
+        """Remove a projected row that no event stands behind."""
+        self.connection.execute("DELETE FROM account WHERE CAST(openid AS BLOB) = ?", (openid,))
+
+
+class LogScan:
+    """The ledger file, opened for reading whole by one thread.
+
+    It reads the table itself in the order of its rows, never an index in its place: an index can be right
+    where the table was changed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = open_ledger(path, read_only=True)
+
+    def __enter__(self) -> "LogScan":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def last_position(self) -> int:
+        (position,) = self._connection.execute("SELECT coalesce(max(position), 0) FROM event").fetchone()
+        return int(position)
+
+    def chunk(self, after: int) -> list[RawEvent]:
+        """Up to 10,000 rows behind position `after`, in order. No read transaction outlives the call."""
+        rows = self._connection.execute(
+            "SELECT position, CAST(openid AS BLOB), version, CAST(type AS BLOB), CAST(data AS BLOB), credit,"
+            " CAST(key AS BLOB), fingerprint, recorded_at, hash"
+            " FROM event NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?",
+            (after, _SCAN_ROWS),
+        ).fetchall()
+        return [RawEvent(*row) for row in rows]
+
+    def begin_snapshot(self) -> None:
+        """From here on every read sees the same state. Keep it short: the write-ahead log cannot be reset."""
+        self._connection.execute("BEGIN")
+        self._connection.execute("SELECT 1 FROM ledger").fetchone()
+
+    def end_snapshot(self) -> None:
+        self._connection.execute("COMMIT")
+
+    def accounts(self) -> Iterator[tuple[bytes, Account]]:
+        """The projected rows, with the openid's stored bytes before each."""
+        for openid, *rest in self._connection.execute(
+            f"SELECT CAST(openid AS BLOB), {_ACCOUNT} FROM account NOT INDEXED"
+        ):
+            yield openid, Account(*rest)
+
+    def file_problems(self) -> list[str]:
+        """What SQLite itself finds wrong with the file: pages, and indexes that do not match their table."""
+        return [text for (text,) in self._connection.execute("PRAGMA integrity_check") if text != "ok"]

@@ -1,0 +1,61 @@
+"""Replay: rebuild the account rows from the log alone, and put the stored ones right."""
+
+from pathlib import Path
+
+import msgspec
+
+from ledger.log import Log, LogScan
+from ledger.sqlite import Turnstile
+from ledger.verify import Difference, Fault, Progress, fold_log, silent
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """What the log comes to against what is stored.
+
+    `faults` are events that cannot be followed; their accounts are in no difference and stay as they are.
+    """
+
+    events: int
+    accounts: int
+    differences: list[Difference]
+    faults: list[Fault]
+
+
+def replay(path: Path, progress: Progress = silent) -> Rebuilt:
+    """Fold the log at `path` in memory and compare. Writes nothing; safe while the service writes."""
+    with LogScan(path) as scan:
+        fold = fold_log(scan, progress)
+        differences = list(fold.differences(scan.accounts()))
+        scan.end_snapshot()
+    return Rebuilt(fold.events, len(fold.accounts), differences, [*fold.faults.values(), *fold.gaps])
+
+
+def replay_and_write(path: Path, progress: Progress = silent) -> Rebuilt:
+    """As `replay`, then put every account row that differs right, in one transaction under the turnstile.
+
+    Writers wait for the whole of it, so that no event lands between the fold and the write. Writes nothing
+    where the log has a fault: a projection of a damaged log would only hide the damage.
+    """
+    turnstile = Turnstile(path.with_name("ledger.lock"))
+    try:
+        with turnstile:
+            rebuilt = replay(path, progress)
+            if rebuilt.differences and not rebuilt.faults:
+                _write(path, rebuilt.differences)
+            return rebuilt
+    finally:
+        turnstile.close()
+
+
+def _write(path: Path, differences: list[Difference]) -> None:
+    log = Log(path)
+    try:
+        log.begin()
+        for difference in differences:
+            if difference.folded is None:
+                log.remove_account(difference.openid)
+            else:
+                log.put_account(difference.folded)
+        log.commit()
+    finally:
+        log.close()

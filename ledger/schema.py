@@ -1,0 +1,97 @@
+"""The ledger file: its tables and triggers, and how it is created and opened."""
+
+from pathlib import Path
+from typing import Final
+
+from ledger.errors import LedgerUnusable
+from ledger.events import MAX_CREDIT
+from ledger.sqlite import Connection, check_identity, connect, create_file
+
+APPLICATION_ID: Final = 0x43524C47  # "CRLG"
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = f"""
+CREATE TABLE ledger (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    appid TEXT NOT NULL -- an openid belongs to one mini-program, so a ledger does too
+) STRICT;
+
+CREATE TABLE event (
+    position INTEGER PRIMARY KEY,
+    openid TEXT NOT NULL,
+    version INTEGER NOT NULL CHECK (version >= 1),
+    type TEXT NOT NULL,
+    data TEXT NOT NULL,
+    credit INTEGER NOT NULL CHECK (credit BETWEEN 0 AND {MAX_CREDIT}),
+    key TEXT,
+    fingerprint BLOB,
+    recorded_at INTEGER NOT NULL CHECK (recorded_at >= 0),
+    hash BLOB NOT NULL CHECK (length(hash) = 32),
+    CHECK ((key IS NULL) = (fingerprint IS NULL)),
+    UNIQUE (openid, version)
+) STRICT;
+
+CREATE UNIQUE INDEX event_key ON event (openid, key) WHERE key IS NOT NULL;
+
+-- A projection of the log, the head of each chain, and what consumers find their work with.
+CREATE TABLE account (
+    openid TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    head BLOB NOT NULL,
+    credit INTEGER NOT NULL CHECK (credit BETWEEN 0 AND {MAX_CREDIT}),
+    held INTEGER NOT NULL CHECK (held BETWEEN 0 AND {MAX_CREDIT}),
+    registered_at INTEGER NOT NULL,
+    recorded_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER event_is_never_updated BEFORE UPDATE ON event
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event cannot be updated, record a new one'); END;
+
+CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event cannot be deleted, record a new one'); END;
+
+-- INSERT OR REPLACE deletes without firing the trigger above on a connection without recursive_triggers,
+-- which is what the sqlite3 shell opens. A position of -1 is SQLite's way of saying "not given".
+CREATE TRIGGER event_is_never_replaced BEFORE INSERT ON event
+WHEN EXISTS (SELECT 1 FROM event WHERE openid = NEW.openid AND version = NEW.version)
+  OR EXISTS (SELECT 1 FROM event WHERE openid = NEW.openid AND key = NEW.key)
+  OR EXISTS (SELECT 1 FROM event WHERE position = NEW.position)
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event cannot be replaced, record a new one'); END;
+
+CREATE TRIGGER event_versions_have_no_gap BEFORE INSERT ON event
+WHEN NEW.version <> 1
+  AND NOT EXISTS (SELECT 1 FROM event WHERE openid = NEW.openid AND version = NEW.version - 1)
+BEGIN SELECT RAISE(ABORT, 'the events of an account are numbered without a gap'); END;
+"""
+
+
+def create(path: Path, appid: str) -> None:
+    """Create the ledger of `appid` at `path`; one that exists is left alone."""
+    create_file(path, _SCHEMA, APPLICATION_ID, SCHEMA_VERSION)
+    connection = connect(path)
+    try:
+        connection.execute("INSERT INTO ledger (only, appid) VALUES (1, ?) ON CONFLICT DO NOTHING", (appid,))
+    finally:
+        connection.close()
+
+
+def open_ledger(path: Path, *, appid: str | None = None, read_only: bool = False) -> Connection:
+    """A connection to an existing ledger of a known schema; raises LedgerUnusable, naming the file.
+
+    Give `appid` to refuse a ledger that belongs to another mini-program.
+    """
+    if not path.exists():
+        raise LedgerUnusable(f"no ledger at {path}: start the service once, or set CREDIT_DATA")
+    connection = connect(path, read_only=read_only)
+    try:
+        check_identity(connection, path, APPLICATION_ID, SCHEMA_VERSION)
+        owner = connection.execute("SELECT appid FROM ledger").fetchone()
+        if appid is not None and owner != (appid,):
+            raise LedgerUnusable(
+                f"{path} is the ledger of appid {owner[0] if owner else '(none)'}, not of {appid}: "
+                "set WECHAT_APPID to its owner, or CREDIT_DATA to another directory"
+            )
+    except LedgerUnusable:
+        connection.close()
+        raise
+    return connection

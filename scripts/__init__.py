@@ -1,0 +1,1 @@
+"""Programs: the command line, the sandbox, and what gunicorn is started with."""

@@ -1,0 +1,58 @@
+"""Settings of gunicorn: `gunicorn -c scripts/gunicorn_conf.py`. The product's own come from the environment."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from api.service import prepare
+from api.settings import SettingError, read_settings
+from api.telemetry import standard_logging
+from ledger.errors import LedgerUnusable
+
+try:
+    _settings = read_settings()
+except SettingError as error:
+    sys.exit(f"credit-ledger cannot start: {error}")
+
+wsgi_app = "api.app:from_environment()"
+worker_class = "asgi"
+asgi_loop = "uvloop"
+asgi_lifespan = "on"
+http_parser = "python"
+control_socket_disable = True
+bind = [_settings.bind]
+workers = _settings.workers
+backlog = 2048
+keepalive = 30
+graceful_timeout = 30
+logconfig_dict = standard_logging()
+proc_name = "credit-ledger"
+
+# Each worker counts in files of its own; a master that died without tidying left a directory named by its pid.
+_metrics = _settings.data / "metrics"
+_mine = _metrics / str(os.getpid())
+
+
+def on_starting(server: Any) -> None:
+    """Make and check the data before any worker is forked; leaves nothing open for one to inherit."""
+    try:
+        prepare(_settings)
+    except LedgerUnusable as error:
+        sys.exit(f"credit-ledger cannot start: {error}")
+    for left in _metrics.glob("*"):
+        if not Path(f"/proc/{left.name}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    _mine.mkdir(parents=True, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_mine)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid, str(_mine))  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:
+    shutil.rmtree(_mine, ignore_errors=True)

@@ -1,0 +1,203 @@
+"""What the tests share: a real service under gunicorn, with the stand-in WeChat beside it.
+
+Everything runs in processes of its own, on free ports, in temporary directories, and is ended by its
+process id.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from ledger.commands import GrantCredit, RegisterUser
+from ledger.committer import ledger_committer
+from ledger.execute import Outcome
+from ledger.schema import create
+from scripts.sandbox_wechat import APPID, SECRET, openid_of
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 20
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Sandbox:
+    """The stand-in WeChat in a process of its own."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "scripts.sandbox_wechat"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+
+    def code(self, user: str, age_s: float = 0) -> str:
+        answer = requests.get(f"{self.url}/sandbox/code", {"user": user, "age_s": age_s}, timeout=5)
+        return str(answer.json()["code"])
+
+    def calls(self, code: str) -> int:
+        """How often WeChat was asked about `code`."""
+        return int(requests.get(f"{self.url}/sandbox/calls", timeout=5).json().get(code, 0))
+
+    def user_info(self, user: str, **profile: str) -> dict[str, str]:
+        answer = requests.get(f"{self.url}/sandbox/userinfo", {"user": user, **profile}, timeout=5)
+        return dict(answer.json())
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Service:
+    """The service under gunicorn on a free port; `log` is what it wrote to standard error so far."""
+
+    def __init__(self, data: Path, wechat_api: str, *, workers: int = 2, app: str | None = None) -> None:
+        self.data = data
+        self.log_path = data.with_name(data.name + ".log")
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environ = {
+            **os.environ,
+            "CREDIT_BIND": f"127.0.0.1:{self.port}",
+            "CREDIT_DATA": str(data),
+            "CREDIT_WORKERS": str(workers),
+            "WECHAT_APPID": APPID,
+            "WECHAT_SECRET": SECRET,
+            "WECHAT_API": wechat_api,
+        }
+        self._arguments = [sys.executable, "-m", "gunicorn", "-c", "scripts/gunicorn_conf.py"]
+        if app is not None:
+            self._arguments.append(app)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._arguments, env=self.environ, cwd=ROOT, stderr=log, stdout=log, start_new_session=True
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                if requests.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return
+            except requests.ConnectionError:
+                assert self.process.poll() is None, f"the service did not start:\n{self.log}"
+                time.sleep(0.05)
+        raise AssertionError(f"the service was not ready in {START_TIMEOUT_S} s:\n{self.log}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send `how` to the master and wait for its end; returns its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(40)
+        finally:
+            # Workers of a master that was killed see that it is gone, but only after a second.
+            subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False)
+
+    def worker_pids(self) -> list[int]:
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    @staticmethod
+    def openid_of(user: str) -> str:
+        return openid_of(user)
+
+    def login(self, user: str) -> str:
+        """The token of a new session of the sandbox user `user`."""
+        answer = self.post_login(f"dev-{user}-{secrets.token_hex(8)}").json()
+        return str(answer["token"])
+
+    def post_login(self, code: object) -> requests.Response:
+        return requests.post(f"{self.url}/login", json={"code": code}, timeout=15)
+
+    def credit(self, token: str) -> dict[str, object]:
+        return dict(requests.get(f"{self.url}/credit", {"token": token}, timeout=5).json())
+
+    def get(self, path: str, token: str | None = None, **query: object) -> requests.Response:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return requests.get(self.url + path, query, headers=headers, timeout=5)
+
+    def grant(self, openid: str, amount: int, reason: str, key: str) -> Outcome:
+        """Grant credit as the command line does: in this process, beside the running service."""
+        committer = ledger_committer(self.data / "ledger.db")
+        try:
+            (outcome,) = committer.commit([GrantCredit(openid, amount, reason, key)])
+        finally:
+            committer.close()
+        assert isinstance(outcome, Outcome), outcome
+        return outcome
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    running = Sandbox()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def new_service(tmp_path: Path, sandbox: Sandbox) -> Iterator[Callable[..., Service]]:
+    """Starts services of the test's own, each in a new data directory unless told which."""
+    started: list[Service] = []
+
+    def start(data: Path | None = None, **options: object) -> Service:
+        where = data or tmp_path / f"data{len(started)}"
+        running = Service(where, str(options.pop("wechat_api", sandbox.url)), **options)  # type: ignore[arg-type]
+        started.append(running)
+        running.start()
+        return running
+
+    yield start
+    for running in started:
+        running.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def _shared_service(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Service]:
+    running = Service(tmp_path_factory.mktemp("service") / "data", sandbox.url)
+    running.start()
+    yield running
+    assert running.stop() == 0, running.log
+
+
+@pytest.fixture
+def service(_shared_service: Service) -> Iterator[Service]:
+    """The service that most tests share. No test may leave an unexpected error in its log."""
+    seen = len(_shared_service.log)
+    yield _shared_service
+    if _shared_service.process is None or _shared_service.process.poll() is not None:
+        _shared_service.start()
+    assert "unexpected error" not in _shared_service.log[seen:], _shared_service.log[seen:]
+
+
+@pytest.fixture
+def ledger_path(tmp_path: Path) -> Path:
+    """An empty ledger."""
+    path = tmp_path / "ledger.db"
+    create(path, APPID)
+    return path
+
+
+def register(path: Path, *openids: str, grant: int = 100) -> None:
+    committer = ledger_committer(path)
+    committer.commit([RegisterUser(openid, grant) for openid in openids])
+    committer.close()
