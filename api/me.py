@@ -1,6 +1,5 @@
 """`/v1/me`: what a person may see and change of his own. Real statuses, problems, Bearer only."""
 
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Final
 
@@ -12,9 +11,8 @@ from api.bodies import read_json
 from api.callers import bearer
 from api.problems import Problem
 from api.service import Service
-from ledger.statement import MAX_PAGE, Entry, Standing
+from ledger.statement import MAX_PAGE, Entry, Standing, rfc3339
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DEFAULT_PAGE: Final = 20
 
 # `(?!\n)` because `$` alone lets a line feed through at the end.
@@ -104,12 +102,6 @@ class MyEvents:
         entries = self._service.reader.page(session.openid, before=before, limit=limit)
         more = bool(entries) and entries[-1].version > 1
         _answer(resp, Page([_view(entry) for entry in entries], entries[-1].version if more else None))
-
-
-def rfc3339(recorded_at_us: int) -> str:
-    """Microseconds since 1970 as `2026-11-22T18:00:00.123456Z`."""
-    moment = _EPOCH + timedelta(microseconds=recorded_at_us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _view(entry: Entry) -> EventView:

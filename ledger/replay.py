@@ -6,7 +6,7 @@ import msgspec
 
 from ledger.log import Log, LogScan
 from ledger.sqlite import Turnstile
-from ledger.verify import Difference, Fault, Progress, fold_log, silent
+from ledger.verify import Difference, Fault, Fold, Progress, catch_up, read_log, silent
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
@@ -24,27 +24,34 @@ class Rebuilt(msgspec.Struct, frozen=True):
 def replay(path: Path, progress: Progress = silent) -> Rebuilt:
     """Fold the log at `path` in memory and compare. Writes nothing; safe while the service writes."""
     with LogScan(path) as scan:
-        fold = fold_log(scan, progress)
-        differences = list(fold.differences(scan.accounts()))
-        scan.end_snapshot()
-    return Rebuilt(fold.events, len(fold.accounts), differences, [*fold.faults.values(), *fold.gaps])
+        return _compare(read_log(scan, progress), scan)
 
 
 def replay_and_write(path: Path, progress: Progress = silent) -> Rebuilt:
     """As `replay`, then put every account row that differs right, in one transaction under the turnstile.
 
-    Writers wait for the whole of it, so that no event lands between the fold and the write. Writes nothing
-    where the log has a fault: a projection of a damaged log would only hide the damage.
+    Writers wait while the rows are compared and written, so that no event lands in between, but not while
+    the log is read. Writes nothing where the log has a fault: a projection of a damaged log would only hide
+    the damage.
     """
     turnstile = Turnstile(path.with_name("ledger.lock"))
     try:
-        with turnstile:
-            rebuilt = replay(path, progress)
-            if rebuilt.differences and not rebuilt.faults:
-                _write(path, rebuilt.differences)
+        with LogScan(path) as scan:
+            fold = read_log(scan, progress)
+            with turnstile:
+                rebuilt = _compare(fold, scan)
+                if rebuilt.differences and not rebuilt.faults:
+                    _write(path, rebuilt.differences)
             return rebuilt
     finally:
         turnstile.close()
+
+
+def _compare(fold: Fold, scan: LogScan) -> Rebuilt:
+    catch_up(fold, scan)
+    differences = list(fold.differences(scan.accounts()))
+    scan.end_snapshot()
+    return Rebuilt(fold.events, len(fold.accounts), differences, [*fold.faults.values(), *fold.gaps])
 
 
 def _write(path: Path, differences: list[Difference]) -> None:

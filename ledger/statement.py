@@ -1,5 +1,6 @@
 """What a person is shown: current credit, and the statement of an account, newest event first."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ from ledger.schema import APPLICATION_ID, SCHEMA_VERSION, open_ledger
 from ledger.sqlite import check_identity
 
 MAX_PAGE: Final = 100
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -63,3 +65,9 @@ class Reader:
             (openid, 2**63 - 1 if before is None else before, limit),
         ).fetchall()
         return [Entry(version, kind, msgspec.Raw(data), credit, at) for version, kind, data, credit, at in rows]
+
+
+def rfc3339(recorded_at_us: int) -> str:
+    """Microseconds since 1970 as `2026-11-22T18:00:00.123456Z`."""
+    moment = _EPOCH + timedelta(microseconds=recorded_at_us)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -156,30 +156,31 @@ def _check_types(row: RawEvent) -> None:
             raise _Wrong(name, f"not stored as text or bytes: {getattr(row, name)!r}")
 
 
-def fold_log(scan: LogScan, progress: Progress) -> Fold:
-    """Fold all that is in the log, and leave `scan` in a snapshot of exactly that: end it when compared.
-
-    The long read holds nothing open, because rows never change; only what was appended meanwhile is read
-    inside the snapshot.
-    """
+def read_log(scan: LogScan, progress: Progress) -> Fold:
+    """Fold the rows that are there now. However long that takes, it holds nothing open: rows never change."""
     fold = Fold()
     total = scan.last_position()
     while fold.position < total:
         for row in scan.chunk(fold.position):
             fold.take(row)
         progress(fold.events, max(total, fold.events))
+    return fold
+
+
+def catch_up(fold: Fold, scan: LogScan) -> None:
+    """Fold what was appended meanwhile and leave `scan` in a snapshot of exactly what was folded."""
     scan.begin_snapshot()
     while rows := scan.chunk(fold.position):
         for row in rows:
             fold.take(row)
-    return fold
 
 
 def audit(path: Path, progress: Progress = silent) -> Report:
     """Read the whole ledger at `path` and say all that is wrong with it. Safe while the service writes."""
     with LogScan(path) as scan:
         try:
-            fold = fold_log(scan, progress)
+            fold = read_log(scan, progress)
+            catch_up(fold, scan)
             rows = list(_row_faults(fold, scan))
             scan.end_snapshot()
             damage = scan.file_problems()

@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _start_sandbox() -> tuple[subprocess.Popen[str], str]:
-    """The stand-in WeChat in a process of its own, and its address. It is not reached by Ctrl-C: we end it last."""
+    """The stand-in WeChat in a process of its own, and its address. Ctrl-C passes it by: it ends last."""
     sandbox = subprocess.Popen(
         [sys.executable, "-P", "-m", "scripts.sandbox_wechat"],
         stdout=subprocess.PIPE,
