@@ -6,13 +6,12 @@ import falcon.asgi
 
 from api import me, operations, problems, tutorial
 from api.service import Service
-from api.settings import Settings, read_settings
+from api.settings import read_settings
 from api.telemetry import Telemetry, configure_logs
 
 
-def create_app(settings: Settings) -> falcon.asgi.App[Any, Any]:
+def create_app(service: Service) -> falcon.asgi.App[Any, Any]:
     """The ASGI application. It opens its files at lifespan startup, so it can be made before a fork."""
-    service = Service(settings)
     middleware: list[Any] = [Telemetry(), service]
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=middleware)
     app.resp_options.xml_error_serialization = False
@@ -37,4 +36,4 @@ def create_app(settings: Settings) -> falcon.asgi.App[Any, Any]:
 def from_environment() -> falcon.asgi.App[Any, Any]:
     """What gunicorn loads. There is no falling back to a sandbox here: a setting that lacks is an error."""
     configure_logs()
-    return create_app(read_settings())
+    return create_app(Service(read_settings()))

@@ -40,8 +40,8 @@ def prepare(settings: Settings) -> None:
         create_secret_key(settings.secret_key_path)
     elif not settings.secret_key_path.exists():
         raise LedgerUnusable(
-            f"{settings.secret_key_path} is missing, and {settings.access_path} cannot be read without it: restore "
-            "it, or remove access.db, after which everybody logs in again"
+            f"{settings.secret_key_path} is missing, and {settings.access_path} needs it: restore it, or remove "
+            "access.db, after which everybody logs in again"
         )
     vault = open_vault(settings.secret_key_path)
     schema.create(settings.ledger_path, settings.appid)

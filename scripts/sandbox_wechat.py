@@ -13,6 +13,7 @@ Codes:
 For tests and demonstrations, beside the API:
   /sandbox/code?user=NAME&age_s=N    a code such as wx.login returns, made N seconds ago
   /sandbox/userinfo?user=NAME&nickName=...&avatarUrl=...   what wx.getUserInfo returns to that user's client
+  /sandbox/session_key?user=NAME     that user's session key, which the real WeChat tells nobody
   /sandbox/calls                     the number of times that jscode2session was called with each code
 """
 
@@ -135,6 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, "text/plain", b"see the head of scripts/sandbox_wechat.py for what is here")
         elif parts.path == "/sandbox/code":
             self._json({"code": self.wechat.make_code(query["user"], float(query.get("age_s", "0")))})
+        elif parts.path == "/sandbox/session_key":
+            self._json({"session_key": self.wechat.session_key(query["user"])})
         elif parts.path == "/sandbox/userinfo":
             user = query.pop("user")
             self._json(signed_user_info(user, self.wechat.session_key(user), query))

@@ -1,0 +1,8 @@
+/**
+ * Where the Credit Ledger service answers, without a slash at the end.
+ *
+ * The default is a `scripts/serve` on this machine, for the simulator of WeChat DevTools: there, tick
+ * 「详情 → 本地设置 → 不校验合法域名」. A phone needs the service's own https domain here, entered as well
+ * under 「开发管理 → 开发设置 → 服务器域名 → request 合法域名」 at mp.weixin.qq.com.
+ */
+module.exports = { baseUrl: 'http://127.0.0.1:3000' };

@@ -1,0 +1,78 @@
+/** A phone for the node tests: the mini-program's modules, freshly loaded, on storage of its own. */
+import { createRequire } from 'node:module';
+import net from 'node:net';
+import path from 'node:path';
+import { createWx } from './wx.js';
+
+export const SOURCE = path.resolve(import.meta.dirname, '../../miniprogram');
+const require = createRequire(import.meta.url);
+const { baseUrl } = require(path.join(SOURCE, 'config.js'));
+
+/** The running service that these tests need. */
+export function service() {
+  const url = process.env.CREDIT_LEDGER_URL;
+  if (!url) throw new Error('CREDIT_LEDGER_URL must be the address of a running service with its sandbox');
+  return url;
+}
+
+/** An address where nobody answers: a port that has just been given back. */
+export async function nowhere() {
+  const server = net.createServer();
+  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  const { port } = server.address();
+  await new Promise((resolve) => { server.close(resolve); });
+  return `http://127.0.0.1:${port}`;
+}
+
+export function inMemoryStorage() {
+  const kept = new Map();
+  return {
+    getItem: (key) => kept.get(key) ?? null,
+    setItem: (key, text) => { kept.set(key, text); },
+    removeItem: (key) => { kept.delete(key); },
+  };
+}
+
+/**
+ * Starts the mini-program's modules anew, as a launch does: their state is gone, `storage` stays.
+ * @returns requests: what was sent, as 'POST /login'; hold(request): keeps back the next answer to it
+ *   until the returned function is called
+ */
+export function launch({ origin, storage = inMemoryStorage(), login = `dev-n${crypto.randomUUID().slice(0, 8)}`, ...options }) {
+  const requests = [];
+  const holds = [];
+  const wx = createWx({ baseUrl, origin, storage, codePrefix: login, ...options });
+  const send = wx.request;
+  wx.request = ({ success, fail, ...rest }) => {
+    const request = `${rest.method ?? 'GET'} ${rest.url.slice(baseUrl.length)}`;
+    requests.push(request);
+    const index = holds.findIndex((hold) => hold.request === request);
+    const gate = index < 0 ? Promise.resolve() : holds.splice(index, 1)[0].gate;
+    const after = (deliver) => async (answer) => { await gate; deliver(answer); };
+    send({ ...rest, success: after(success), fail: after(fail) });
+  };
+  globalThis.wx = wx;
+  for (const file of Object.keys(require.cache)) if (file.startsWith(SOURCE + path.sep)) delete require.cache[file];
+  return {
+    wx,
+    storage,
+    login,
+    requests,
+    count: (request) => requests.filter((made) => made === request).length,
+    load: (module) => require(path.join(SOURCE, module)),
+    hold(request) {
+      let release;
+      holds.push({ request, gate: new Promise((resolve) => { release = resolve; }) });
+      return release;
+    },
+    storedToken: () => JSON.parse(storage.getItem('wx:token')),
+  };
+}
+
+export async function until(condition, what = condition) {
+  const deadline = Date.now() + 5000;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`waited 5 s for ${what}`);
+    await new Promise((resolve) => { setTimeout(resolve, 5); });
+  }
+}

@@ -1,0 +1,99 @@
+/** The pages in WeChat's classic runtime: exparser and the wcc compiler, by way of miniprogram-simulate. */
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { before, test } from 'node:test';
+import { JSDOM } from 'jsdom';
+import { launch, nowhere, service, SOURCE, until } from './device.js';
+
+const require = createRequire(import.meta.url);
+let simulate;
+
+before(() => {
+  const { window } = new JSDOM('<!doctype html><body></body>', { pretendToBeVisual: true });
+  for (const name of ['document', 'HTMLElement', 'Element', 'Node', 'Event', 'CustomEvent', 'TouchEvent', 'MutationObserver']) {
+    globalThis[name] = window[name];
+  }
+  globalThis.window = window;
+  simulate = require('miniprogram-simulate');
+  // It knows components only: a page is one whose functions are methods and whose other fields are its own.
+  globalThis.Page = ({ data, ...fields }) => {
+    const isMethod = ([, value]) => typeof value === 'function';
+    const own = Object.entries(fields).filter((field) => !isMethod(field));
+    globalThis.Component({
+      data,
+      methods: Object.fromEntries(Object.entries(fields).filter(isMethod)),
+      created() { Object.assign(this, structuredClone(Object.fromEntries(own))); },
+    });
+  };
+});
+
+/** Opens a page as WeChat does. */
+function open(device, page) {
+  globalThis.wx = device.wx;
+  const rendered = simulate.render(simulate.load(path.join(SOURCE, page), { rootPath: SOURCE }));
+  rendered.attach(document.body.appendChild(document.createElement('div')));
+  rendered.instance.onLoad({});
+  rendered.instance.onShow?.();
+  return {
+    instance: rendered.instance,
+    find: (id) => rendered.querySelector(`#${id}`),
+    text: (id) => rendered.querySelector(`#${id}`)?.dom.textContent.trim(),
+    all: () => rendered.dom.textContent,
+  };
+}
+
+test('the button gets the credit of a new user and the statement below it', async () => {
+  const device = launch({ origin: service() });
+  const page = open(device, 'pages/login/login');
+  assert.equal(page.text('fetch'), '获取用户的积分');
+  page.find('fetch').dispatchEvent('tap');
+  await until(() => page.text('credit') === '100' && page.find('event-1'), 'credit and statement');
+  assert.match(page.text('credit-time'), /^更新于 今天 \d\d:\d\d$/);
+  assert.match(page.text('event-2'), /获得积分新用户礼包.*\+100余额 100/);
+  assert.match(page.text('event-1'), /注册.*余额 0/);
+  assert.equal(page.text('end'), '没有更早的记录了');
+  assert.ok(!JSON.stringify(page.instance.data).includes(device.storedToken()));
+});
+
+test('without a network the last known credit stays, with a sentence and a retry', async () => {
+  const first = launch({ origin: service() });
+  open(first, 'pages/login/login').find('fetch').dispatchEvent('tap');
+  await until(() => first.storage.getItem('wx:credit'), 'the credit to be kept');
+
+  const offline = launch({ origin: await nowhere(), storage: first.storage });
+  const page = open(offline, 'pages/login/login');
+  await until(() => page.text('error'), 'the error');
+  assert.equal(page.text('error'), '连接不上服务器，请检查网络后重试。');
+  assert.equal(page.text('credit'), '100');
+  assert.match(page.text('credit-time'), /^未能更新 · 今天 \d\d:\d\d 的积分$/);
+  const tries = offline.requests.length;
+  page.find('retry').dispatchEvent('tap');
+  await until(() => offline.requests.length > tries, 'a retry');
+});
+
+test('pull-down refresh stops once the data is there, and when it could not come', async () => {
+  for (const origin of [service(), await nowhere()]) {
+    const device = launch({ origin });
+    const page = open(device, 'pages/login/login');
+    let shown = null;
+    device.wx.stopPullDownRefresh = () => { shown = { credit: page.text('credit'), error: page.text('error') }; };
+    await page.instance.onPullDownRefresh();
+    if (origin === service()) assert.deepEqual(shown, { credit: '100', error: undefined });
+    else assert.deepEqual(shown, { credit: undefined, error: '连接不上服务器，请检查网络后重试。' });
+  }
+});
+
+test('the nickname of the form is saved, and shown on the first page after coming back', async () => {
+  const device = launch({ origin: service() });
+  const told = [];
+  device.wx.showToast = ({ title }) => told.push(title);
+  device.wx.navigateBack = () => told.push('back');
+  const first = open(device, 'pages/login/login');
+  const profile = open(device, 'pages/profile/profile');
+  await until(() => !profile.instance.data.unread, 'the profile to be read');
+  await profile.instance.onSubmit({ detail: { value: { nickname: ' 小满 ' } } });
+  assert.deepEqual(told, ['已保存', 'back']);
+  first.instance.onShow();
+  await until(() => first.text('nickname') === '小满', 'the nickname');
+});

@@ -1,0 +1,174 @@
+"""Login: every answer of WeChat, and what becomes of a code."""
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import requests
+
+from api.problems import LOGIN_FAILURES
+from tests.conftest import Sandbox, Service, free_port
+
+# Each row of the table of error codes: what WeChat does -> the stable code of the answer.
+ANSWERS = {
+    "fault-busy": "wechat-busy",
+    "fault-40029": "code-invalid",
+    "fault-42003": "code-invalid",
+    "fault-40163": "code-used",
+    "fault-40226": "login-blocked",
+    "fault-45011": "login-rate-limited",
+    "fault-45009": "wechat-quota",
+    "fault-40013": "wechat-misconfigured",
+    "fault-40125": "wechat-misconfigured",
+    "fault-41002": "wechat-misconfigured",
+    "fault-41004": "wechat-misconfigured",
+    "fault-41008": "wechat-misconfigured",
+    "fault-40164": "wechat-misconfigured",
+    "fault-40243": "wechat-misconfigured",
+    "fault-99999": "wechat-bad-answer",
+    "fault-html": "wechat-bad-answer",
+    "fault-empty": "wechat-bad-answer",
+    "fault-huge": "wechat-bad-answer",
+    "fault-nosession": "wechat-bad-answer",
+    "fault-status500": "wechat-bad-answer",
+    "fault-redirect": "wechat-bad-answer",
+    "fault-drop": "wechat-unreachable",
+}
+
+
+@pytest.mark.parametrize(("what_wechat_does", "code"), ANSWERS.items())
+def test_each_failure_of_wechat_has_its_own_code_and_a_sentence_and_no_token(
+    service: Service, what_wechat_does: str, code: str
+) -> None:
+    answer = service.post_login(f"{what_wechat_does}-{secrets.token_hex(8)}")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body == {"err": LOGIN_FAILURES[code][1], "code": code}
+    assert re.search("[\u4e00-\u9fff]", body["err"]), "a user reads Chinese"
+
+
+def test_an_errcode_of_zero_beside_an_openid_is_a_success(service: Service) -> None:
+    token = service.post_login(f"fault-errcode0-{secrets.token_hex(8)}").json()["token"]
+    assert service.credit(token) == {"credit": 100}
+
+
+def test_a_busy_wechat_is_asked_again_at_most_twice(service: Service, sandbox: Sandbox) -> None:
+    code = f"fault-busytwice-{secrets.token_hex(8)}"
+    assert "token" in service.post_login(code).json()
+    assert sandbox.calls(code) == 3
+    hopeless = f"fault-busy-{secrets.token_hex(8)}"
+    assert service.post_login(hopeless).json()["code"] == "wechat-busy"
+    assert sandbox.calls(hopeless) == 3
+
+
+@pytest.mark.parametrize("what_wechat_does", ["fault-drop", "fault-40029", "fault-html", "fault-45011"])
+def test_a_code_that_may_have_been_spent_is_not_asked_about_again(
+    service: Service, sandbox: Sandbox, what_wechat_does: str
+) -> None:
+    code = f"{what_wechat_does}-{secrets.token_hex(8)}"
+    service.post_login(code)
+    assert sandbox.calls(code) == 1
+
+
+@pytest.mark.parametrize("what_wechat_does", ["fault-slow", "fault-trickle"])
+def test_an_answer_that_never_ends_is_given_up_and_slows_nobody_else(
+    service: Service, what_wechat_does: str
+) -> None:
+    """A timeout of requests is per read, so a head that trickles byte by byte would outlive it."""
+    token = service.login("patient")
+    answers: list[requests.Response] = []
+    hanging = [
+        threading.Thread(
+            target=lambda: answers.append(service.post_login(f"{what_wechat_does}-{secrets.token_hex(8)}"))
+        )
+        for _ in range(20)  # more than the threads that call WeChat
+    ]
+    started = time.monotonic()
+    for thread in hanging:
+        thread.start()
+    reads = 0
+    while time.monotonic() - started < 3:
+        assert service.credit(token) == {"credit": 100}
+        reads += 1
+    for thread in hanging:
+        thread.join()
+    assert {answer.json()["code"] for answer in answers} == {"wechat-unreachable"}
+    assert reads > 100
+    # The threads were freed as well, not only their callers: logging in works at once.
+    assert "token" in service.post_login(f"dev-patient-{secrets.token_hex(8)}").json()
+
+
+def test_wechat_that_cannot_be_reached_is_said_to_be_and_its_address_is_not(
+    new_service: Callable[..., Service],
+) -> None:
+    service = new_service(wechat_api=f"http://127.0.0.1:{free_port()}")
+    answer = service.post_login("dev-alice-1").json()
+    assert answer["code"] == "wechat-unreachable"
+    assert '"attempts":3' in service.log, "no connection was made, so the code was not spent: try again"
+    assert "js_code" not in service.log
+    assert "secret" not in service.log
+
+
+def test_a_code_works_once(service: Service, sandbox: Sandbox) -> None:
+    code = sandbox.code("once")
+    assert "token" in service.post_login(code).json()
+    assert service.post_login(code).json()["code"] == "code-used"
+    assert sandbox.calls(code) == 1, "WeChat was not asked about a code that was presented before"
+
+
+def test_a_code_that_failed_once_is_not_asked_about_again(service: Service, sandbox: Sandbox) -> None:
+    code = f"fault-40029-{secrets.token_hex(8)}"
+    service.post_login(code)
+    assert service.post_login(code).json()["code"] == "code-used"
+    assert sandbox.calls(code) == 1
+
+
+def test_a_code_presented_to_all_workers_at_once_reaches_wechat_once(
+    service: Service, sandbox: Sandbox
+) -> None:
+    code = sandbox.code("everywhere")
+    answers: list[dict[str, str]] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(service.post_login(code).json())) for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum("token" in answer for answer in answers) == 1
+    assert sum(answer.get("code") == "code-used" for answer in answers) == 15
+    assert sandbox.calls(code) == 1
+
+
+def test_a_code_lives_five_minutes(service: Service, sandbox: Sandbox) -> None:
+    assert "token" in service.post_login(sandbox.code("young", age_s=299)).json()
+    assert service.post_login(sandbox.code("old", age_s=301)).json()["code"] == "code-invalid"
+
+
+@pytest.mark.parametrize(
+    "code", ["", " ", "a b", "x" * 129, "x&grant_type=y", "a\n", "中文", "a%00", "__proto__'", "a/b"]
+)
+def test_what_cannot_be_a_code_is_refused_without_asking_wechat(
+    service: Service, sandbox: Sandbox, code: str
+) -> None:
+    assert service.post_login(code).json()["code"] == "code-invalid"
+    assert sandbox.calls(code) == 0
+
+
+def test_a_wrong_secret_is_our_fault_and_logged_loudly(
+    new_service: Callable[..., Service], sandbox: Sandbox
+) -> None:
+    new_service: Callable[..., Service], sandbox: Sandbox
+) -> None:
+    service = new_service()
+    service.stop()
+    service.environ["WECHAT_SECRET"] = "0123456789abcdef-wrong"
+    service.start()
+    assert service.post_login(sandbox.code("alice")).json()["code"] == "wechat-misconfigured"
+    (line,) = [line for line in service.log.splitlines() if "wechat refused" in line]
+    assert '"level":"error"' in line
+    assert '"errcode":40125' in line
+    assert "0123456789abcdef-wrong" not in service.log
