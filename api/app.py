@@ -5,9 +5,10 @@ from typing import Any
 import falcon.asgi
 
 from api import me, operations, problems, tutorial
+from api.logs import configure_logs
 from api.service import Service
 from api.settings import read_settings
-from api.telemetry import Telemetry, configure_logs
+from api.telemetry import Telemetry
 
 
 def create_app(service: Service) -> falcon.asgi.App[Any, Any]:

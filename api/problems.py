@@ -82,9 +82,17 @@ def fault_code(fault: NotCommitted | OutcomeUnknown) -> str:
 
 
 async def _http_error(
-    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
+    req: falcon.Request,
+    resp: falcon.Response | None,
+    error: falcon.HTTPError,
+    params: dict[str, Any],
+    ws: falcon.asgi.WebSocket | None = None,
 ) -> None:
     status = error.status_code
+    if resp is None:  # somebody asked for a WebSocket, and nothing here is one
+        if ws is not None:
+            await ws.close(3000 + status)
+        return
     resp.set_headers(error.headers or {})
     if isinstance(error, Problem):
         code, figures = error.problem_code, error.figures

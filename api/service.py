@@ -11,51 +11,18 @@ import structlog
 from api import access
 from api.group_commit import GroupCommit
 from api.settings import Settings
-from api.vault import Vault, create_secret_key, open_vault
+from api.vault import Vault, open_vault
 from api.wechat import WechatClient
-from ledger import schema
 from ledger.commands import Command
 from ledger.committer import ledger_committer
-from ledger.errors import LedgerFault, LedgerUnusable
+from ledger.errors import LedgerFault
 from ledger.execute import Outcome
-from ledger.sqlite import Connection, refuse_network_file_system
+from ledger.sqlite import Connection
 from ledger.statement import Reader
 
 log = structlog.get_logger()
 
 _PROBE_TIMEOUT_S: Final = 2.0
-
-
-def prepare(settings: Settings) -> None:
-    """Make the data directory and what belongs in it, and check all of it; leaves nothing open.
-
-    Raises LedgerUnusable, naming the file and what to do. Run it once before workers are forked.
-    """
-    try:
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerUnusable(f"cannot make {settings.data}: {error.strerror}; set CREDIT_DATA") from None
-    refuse_network_file_system(settings.data)
-    if not settings.access_path.exists():
-        create_secret_key(settings.secret_key_path)
-    elif not settings.secret_key_path.exists():
-        raise LedgerUnusable(
-            f"{settings.secret_key_path} is missing, and {settings.access_path} needs it: restore it, or remove "
-            "access.db, after which everybody logs in again"
-        )
-    vault = open_vault(settings.secret_key_path)
-    schema.create(settings.ledger_path, settings.appid)
-    schema.open_ledger(settings.ledger_path, appid=settings.appid).close()
-    access.create(settings.access_path, vault.check())
-    connection = access.open_access(settings.access_path)
-    try:
-        if not vault.made(access.key_check(connection)):
-            raise LedgerUnusable(
-                f"{settings.secret_key_path} is not the key that {settings.access_path} was made with: restore "
-                "it, or remove access.db, after which everybody logs in again"
-            )
-    finally:
-        connection.close()
 
 
 class Service:

@@ -1,17 +1,14 @@
-"""Logs as JSON, one object a line on standard error, and what is noted of every request.
+"""What is noted of every request: an id, a line in the log, a count and a duration.
 
 No line holds a token, code, secret or session key: queries, bodies and headers are not logged at all.
 """
 
 import re
 import secrets
-import sys
 import time
-from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Final
 
 import falcon.asgi
-import msgspec
 import structlog
 
 from api.metrics import LATENCY, REQUESTS
@@ -20,52 +17,9 @@ from api.problems import Problem
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _UNMATCHED: Final = "unmatched"
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-_encoder = msgspec.json.Encoder(enc_hook=repr)
+_HEADERS: Final = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
 log = structlog.get_logger()
-
-
-def _render_bytes(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
-    return _encoder.encode(event)
-
-
-def _render_text(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-    return _encoder.encode(event).decode()
-
-
-_PROCESSORS: Final[list[Any]] = [
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,  # without the values of variables, which may be secrets
-]
-
-
-def configure_logs() -> None:
-    """Send this process's structlog lines to standard error as JSON."""
-    structlog.configure(
-        processors=[*_PROCESSORS, _render_bytes],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
-        cache_logger_on_first_use=True,
-    )
-
-
-def standard_logging() -> dict[str, Any]:
-    """A `logging.config` dictionary that gives gunicorn's own lines the same form."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {
-            "json": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _render_text],
-                "foreign_pre_chain": _PROCESSORS,
-            }
-        },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
-        "root": {"level": "WARNING", "handlers": ["stderr"]},
-        "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
-    }
 
 
 class Telemetry:
@@ -101,6 +55,3 @@ class Telemetry:
             status=status,
             ms=round(seconds * 1000, 2),
         )
-
-
-_HEADERS: Final = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]

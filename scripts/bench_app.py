@@ -11,9 +11,9 @@ import msgspec
 
 from api.app import create_app
 from api.bodies import read_json
+from api.logs import configure_logs
 from api.service import Service
 from api.settings import read_settings
-from api.telemetry import configure_logs
 from ledger.commands import GrantCredit
 
 

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from api.service import prepare
+from api.logs import standard_logging
 from api.settings import SettingError, read_settings
-from api.telemetry import standard_logging
+from api.startup import prepare
 from ledger.errors import LedgerUnusable
 
 try:
@@ -26,13 +26,16 @@ bind = [_settings.bind]
 workers = _settings.workers
 backlog = 2048
 keepalive = 30
-graceful_timeout = 30
+# Longer than the longest request, a login that waits 5 s for WeChat; idle connections are closed then.
+graceful_timeout = 10
 logconfig_dict = standard_logging()
 proc_name = "credit-ledger"
 
 # Each worker counts in files of its own; a master that died without tidying left a directory named by its pid.
 _metrics = _settings.data / "metrics"
 _mine = _metrics / str(os.getpid())
+# prometheus-client looks at it once, when it is imported, which only the workers do.
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_mine)
 
 
 def on_starting(server: Any) -> None:
@@ -45,7 +48,6 @@ def on_starting(server: Any) -> None:
         if not Path(f"/proc/{left.name}").exists():
             shutil.rmtree(left, ignore_errors=True)
     _mine.mkdir(parents=True, exist_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_mine)
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -4,6 +4,7 @@ Everything runs in processes of its own, on free ports, in temporary directories
 process id.
 """
 
+import json
 import os
 import secrets
 import signal
@@ -53,7 +54,8 @@ class Sandbox:
 
     def user_info(self, user: str, **profile: str) -> dict[str, str]:
         answer = requests.get(f"{self.url}/sandbox/userinfo", {"user": user, **profile}, timeout=5)
-        return dict(answer.json())
+        # Not answer.json(): text/plain without a charset is Latin-1 to requests, and JSON is UTF-8.
+        return dict(json.loads(answer.content))
 
     def stop(self) -> None:
         self._process.kill()
@@ -68,6 +70,7 @@ class Service:
         self.log_path = data.with_name(data.name + ".log")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.workers = workers
         self.environ = {
             **os.environ,
             "CREDIT_BIND": f"127.0.0.1:{self.port}",
@@ -83,6 +86,8 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it and wait until every worker listens: one that is still booting overhears SIGTERM."""
+        seen = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self._arguments, env=self.environ, cwd=ROOT, stderr=log, stdout=log, start_new_session=True
@@ -90,11 +95,13 @@ class Service:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             try:
-                if requests.get(f"{self.url}/readyz", timeout=2).status_code == 200:
-                    return
+                ready = requests.get(f"{self.url}/readyz", timeout=2).status_code == 200
             except requests.ConnectionError:
                 assert self.process.poll() is None, f"the service did not start:\n{self.log}"
-                time.sleep(0.05)
+                ready = False
+            if ready and self.log[seen:].count("ASGI server listening") == self.workers:
+                return
+            time.sleep(0.05)
         raise AssertionError(f"the service was not ready in {START_TIMEOUT_S} s:\n{self.log}")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:

@@ -161,8 +161,6 @@ def test_what_cannot_be_a_code_is_refused_without_asking_wechat(
 def test_a_wrong_secret_is_our_fault_and_logged_loudly(
     new_service: Callable[..., Service], sandbox: Sandbox
 ) -> None:
-    new_service: Callable[..., Service], sandbox: Sandbox
-) -> None:
     service = new_service()
     service.stop()
     service.environ["WECHAT_SECRET"] = "0123456789abcdef-wrong"

@@ -1,0 +1,40 @@
+"""Before the first worker: the data directory, made and checked. Imports nothing that counts or serves."""
+
+from api import access
+from api.settings import Settings
+from api.vault import create_secret_key, open_vault
+from ledger import schema
+from ledger.errors import LedgerUnusable
+from ledger.sqlite import refuse_network_file_system
+
+
+def prepare(settings: Settings) -> None:
+    """Make the data directory and what belongs in it, and check all of it; leaves nothing open.
+
+    Raises LedgerUnusable, naming the file and what to do. Run it once before workers are forked.
+    """
+    try:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerUnusable(f"cannot make {settings.data}: {error.strerror}; set CREDIT_DATA") from None
+    refuse_network_file_system(settings.data)
+    if not settings.access_path.exists():
+        create_secret_key(settings.secret_key_path)
+    elif not settings.secret_key_path.exists():
+        raise LedgerUnusable(
+            f"{settings.secret_key_path} is missing, and {settings.access_path} needs it: restore it, or "
+            "remove access.db, after which everybody logs in again"
+        )
+    vault = open_vault(settings.secret_key_path)
+    schema.create(settings.ledger_path, settings.appid)
+    schema.open_ledger(settings.ledger_path, appid=settings.appid).close()
+    access.create(settings.access_path, vault.check())
+    connection = access.open_access(settings.access_path)
+    try:
+        if not vault.made(access.key_check(connection)):
+            raise LedgerUnusable(
+                f"{settings.secret_key_path} is not the key that {settings.access_path} was made with: restore "
+                "it, or remove access.db, after which everybody logs in again"
+            )
+    finally:
+        connection.close()
