@@ -1,0 +1,198 @@
+"""The architecture, as far as a machine can guard it: who imports whom, what is pure, how big things grow."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from api.problems import LOGIN_FAILURES, REFUSAL_STATUS
+from api.wechat import _ERRCODE_FAILURES
+from ledger.errors import Refusal
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(path for folder in ("ledger", "api", "scripts") for path in (ROOT / folder).glob("**/*.py"))
+TESTS = sorted((ROOT / "tests").glob("*.py"))
+
+PURE = {"events", "commands", "account", "decide", "errors", "chain"}
+# What each module of the ledger may import from it: one way, from what decides to what stores to what serves.
+LEDGER_IMPORTS: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "events": {"errors"},
+    "commands": {"errors", "events"},
+    "account": {"events"},
+    "decide": {"account", "commands", "errors", "events"},
+    "chain": {"account", "events"},
+    "execute": {"account", "chain", "commands", "decide", "errors", "events"},
+    "sqlite": {"errors"},
+    "schema": {"errors", "events", "sqlite"},
+    "log": {"account", "events", "schema", "sqlite"},
+    "committer": {"commands", "errors", "execute", "log", "sqlite"},
+    "statement": {"schema", "sqlite"},
+    "verify": {"account", "chain", "errors", "events", "log", "sqlite"},
+    "replay": {"errors", "log", "sqlite", "verify"},
+}
+# `ledger.sqlite` is what access.db shares with the log: how a file is opened, and the turnstile.
+SEEN_FROM_OUTSIDE = {
+    "commands", "committer", "errors", "events", "execute", "replay", "schema", "sqlite", "statement", "verify",
+}  # fmt: skip
+SQL = {"ledger/schema.py", "ledger/log.py", "ledger/statement.py", "ledger/sqlite.py", "api/access.py"}
+IMPURE = {
+    "asyncio", "datetime", "fcntl", "logging", "os", "pathlib", "random", "secrets", "socket", "sqlite3",
+    "sqlite_utils", "structlog", "subprocess", "sys", "tempfile", "threading", "time", "uuid",
+}  # fmt: skip
+BANNED_NAMES = {"manager", "utils", "util", "helpers", "helper", "service_base", "base", "common", "misc"}
+# Settings are read in the first; the others hand an environment on to a process they start.
+USES_ENVIRONMENT = {
+    "api/settings.py",
+    "scripts/gunicorn_conf.py",
+    "scripts/serve_here.py",
+    "scripts/bench_run.py",
+}
+MAX_MODULE_LINES = 300
+MAX_FUNCTION_LINES = 60
+# The edges of the process, and the one place that must go on after a command's bug.
+MAY_CATCH_EXCEPTION = {"ledger/committer.py"}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that the file imports, `from a import b` as both a and a.b."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}: imports are absolute"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def ledger_modules(path: Path) -> set[str]:
+    parts = (module.split(".") for module in imported(path))
+    return {part[1] for part in parts if part[0] == "ledger" and len(part) > 1}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name == "ledger"], ids=name)
+def test_imports_within_the_ledger_point_one_way(path: Path) -> None:
+    assert ledger_modules(path) <= LEDGER_IMPORTS[path.stem]
+    assert not {module.split(".")[0] for module in imported(path)} & {"api", "scripts", "falcon", "requests"}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name == "api"], ids=name)
+def test_http_uses_the_ledger_from_outside(path: Path) -> None:
+    assert ledger_modules(path) <= SEEN_FROM_OUTSIDE
+    assert "scripts" not in {module.split(".")[0] for module in imported(path)}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.stem in PURE], ids=name)
+def test_pure_modules_have_no_clock_chance_files_or_logging(path: Path) -> None:
+    assert not {module.split(".")[0] for module in imported(path)} & IMPURE
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_sql_lives_in_five_modules(path: Path) -> None:
+    statement = re.compile(
+        r"\bSELECT\s.+|\bINSERT (OR \w+ )?INTO\b|\bUPDATE \w+ SET\b|\bDELETE FROM\b|\bPRAGMA \w+"
+        r"|\bBEGIN IMMEDIATE\b|\b(CREATE|DROP|ALTER) (TABLE|INDEX|TRIGGER|VIEW)\b"
+    )
+    strings = [
+        node.value
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and statement.search(node.value)
+    ]
+    assert not strings or name(path) in SQL
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_one_sqlite_library_in_a_process(path: Path) -> None:
+    """Two of them drop each other's locks, and an acknowledged commit vanishes."""
+    assert not {module.split(".")[0] for module in imported(path)} & {"sqlite3", "pysqlite3", "apsw"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_the_environment_is_read_in_one_place(path: Path) -> None:
+    assert name(path) in USES_ENVIRONMENT or not re.search(r"\bos\.(environ|getenv)\b", path.read_text())
+
+
+@pytest.mark.parametrize("path", MODULES + TESTS, ids=name)
+def test_modules_and_functions_stay_readable(path: Path) -> None:
+    if path in MODULES:
+        assert len(path.read_text().splitlines()) <= MAX_MODULE_LINES
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION_LINES, f"{node.name} is too long"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_names_say_what_a_module_is(path: Path) -> None:
+    assert path.stem not in BANNED_NAMES
+    assert path.parent.name not in BANNED_NAMES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(tree(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_unknown_failures_fail(path: Path) -> None:
+    if name(path) in MAY_CATCH_EXCEPTION:
+        return
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            assert caught not in ("everything", "Exception", "BaseException"), f"line {node.lineno}"
+
+
+def test_no_function_of_the_ledger_takes_or_makes_a_float() -> None:
+    for path in MODULES:
+        if path.parent.name == "ledger":
+            found = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Name) and node.id == "float"]
+            assert not found, f"{name(path)}: credit is integers, ever"
+
+
+def _subclasses(cls: type[Refusal]) -> set[type[Refusal]]:
+    return {sub for direct in cls.__subclasses__() for sub in {direct} | _subclasses(direct)}
+
+
+def test_every_refusal_has_a_status_and_a_code_of_its_own() -> None:
+    refusals = _subclasses(Refusal)
+    assert refusals == set(REFUSAL_STATUS)
+    assert len({refusal.code for refusal in refusals}) == len(refusals)
+    assert all(400 <= status < 500 for status in REFUSAL_STATUS.values())
+
+
+def test_every_errcode_leads_to_a_failure_that_has_a_sentence() -> None:
+    assert set(_ERRCODE_FAILURES.values()) <= set(LOGIN_FAILURES)
+
+
+def test_the_write_path_fits_on_a_screen() -> None:
+    (function,) = [
+        node
+        for node in tree(ROOT / "ledger" / "execute.py").body
+        if isinstance(node, ast.FunctionDef) and node.name == "execute"
+    ]
+    assert (function.end_lineno or 0) - function.lineno < 40
+
+
+def test_nothing_committed_names_a_machine_a_registry_or_a_secret() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    paths = [ROOT / entry.decode() for entry in listed.split(b"\0") if entry]
+    texts = {path: path.read_text("utf-8", "replace") for path in paths if path.is_file()}
+    private = re.compile(
+        r"/(?:work|root)/\w|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian|-----BEGIN [A-Z ]*PRIVATE"
+    )
+    guilty = [name(path) for path, text in texts.items() if private.search(text) and path != Path(__file__)]
+    assert texts
+    assert guilty == []
+    assert [name(path) for path in texts if path.suffix in (".db", ".png", ".key")] == []
