@@ -1,6 +1,7 @@
 """Group commit on the event loop: what arrives while one batch is on its way to the disk makes the next one."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Generic, TypeVar
@@ -29,7 +30,8 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
         self._committer = committer
         self._on_disk_failure = on_disk_failure
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._waiting: list[tuple[CommandT, asyncio.Future[OutcomeT]]] = []
+        # Filled by the loop, emptied by the thread: append and popleft of a deque need no lock.
+        self._waiting: deque[tuple[CommandT, asyncio.Future[OutcomeT]]] = deque()
         self._running = False
         self._batch_size = BATCH.labels(name)
 
@@ -55,19 +57,32 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
         self._thread.shutdown()
 
     def _start(self) -> None:
-        batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
         self._running = True
-        self._batch_size.observe(len(batch))
-        commands = [command for command, _ in batch]
-        running = asyncio.get_running_loop().run_in_executor(self._thread, self._committer.commit, commands)
-        running.add_done_callback(lambda done: self._finish([future for _, future in batch], done))
+        batch: list[tuple[CommandT, asyncio.Future[OutcomeT]]] = []
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, batch)
+        running.add_done_callback(lambda done: self._finish(batch, done))
+
+    def _commit(self, batch: list[tuple[CommandT, asyncio.Future[OutcomeT]]]) -> list[OutcomeT | Exception]:
+        """In the thread: fill `batch` when it is this process's turn, and commit it."""
+
+        def take() -> list[CommandT]:
+            while self._waiting and len(batch) < _MAX_BATCH:
+                batch.append(self._waiting.popleft())
+            self._batch_size.observe(len(batch))
+            return [command for command, _ in batch]
+
+        return self._committer.commit_when_free(take)
 
     def _finish(
-        self, futures: list[asyncio.Future[OutcomeT]], done: asyncio.Future[list[OutcomeT | Exception]]
+        self,
+        batch: list[tuple[CommandT, asyncio.Future[OutcomeT]]],
+        done: asyncio.Future[list[OutcomeT | Exception]],
     ) -> None:
         failure = done.exception()
-        outcomes = done.result() if failure is None else [failure] * len(futures)
-        for future, outcome in zip(futures, outcomes, strict=True):
+        if failure is not None and not batch:  # it failed before its turn came: everybody waiting is told
+            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        outcomes = [failure] * len(batch) if failure is not None else done.result()
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
             if future.cancelled():
                 continue  # its client went away; the command is on disk all the same
             if isinstance(outcome, BaseException):

@@ -37,18 +37,23 @@ class Committer(Generic[StoreT, CommandT, OutcomeT]):
         self._disk_failure: OutcomeUnknown | None = None
 
     def commit(self, commands: Sequence[CommandT]) -> list[OutcomeT | Exception]:
-        """Perform `commands` in order and return, in the same order, what each came to, once all is on disk.
+        """Commit a list that is known already, as `commit_when_free` does."""
+        return self.commit_when_free(lambda: commands)
 
-        A Refusal stands in its own place and touches nobody else. An unexpected error rolls the whole list
-        back and its commands run again one by one, so that only the culprit's place holds the error. Raises
+    def commit_when_free(self, take: Callable[[], Sequence[CommandT]]) -> list[OutcomeT | Exception]:
+        """Take commands once no other process writes, and commit them as one batch.
+
+        What arrives while this process waits at the turnstile so becomes part of the batch. Performs the
+        commands in order and returns, in the same order, what each came to, once all is on disk. A Refusal
+        stands in its own place and touches nobody else. An unexpected error rolls the whole batch back and
+        its commands run again one by one, so that only the culprit's place holds the error. Raises
         NotCommitted (nothing was written) or OutcomeUnknown (the commit itself answered an error); after a
-        failure of the disk every later call raises OutcomeUnknown as well, because this process must end.
+        failure of the disk every later call raises NotCommitted, because this process must end.
         """
-        if self._disk_failure is not None:
-            raise NotCommitted(f"this process stopped writing after a disk failure: {self._disk_failure}")
         if self._turnstile is None:
             self._turnstile = Turnstile(self._turnstile_path)
         with self._turnstile:
+            commands = take()
             try:
                 return self._transaction(commands)
             except (NotCommitted, OutcomeUnknown):
@@ -77,7 +82,7 @@ class Committer(Generic[StoreT, CommandT, OutcomeT]):
 
     def _transaction(self, commands: Sequence[CommandT]) -> list[OutcomeT | Exception]:
         if self._disk_failure is not None:
-            raise NotCommitted("this process stopped writing after a disk failure")
+            raise NotCommitted(f"this process stopped writing after a disk failure: {self._disk_failure}")
         if self._store is None:
             self._store = self._open_store()
         store = self._store
