@@ -15,10 +15,17 @@ import msgspec
 
 from ledger.committer import Committer
 from ledger.errors import LedgerUnusable
-from ledger.sqlite import Connection, WritableFile, check_identity, connect, create_file
+from ledger.sqlite import (
+    Connection,
+    Identity,
+    WritableFile,
+    check_identity,
+    connect,
+    create_file,
+    turnstile_path,
+)
 
-APPLICATION_ID: Final = 0x43524C41  # "CRLA"
-SCHEMA_VERSION: Final = 1
+IDENTITY: Final = Identity(application_id=0x43524C41, schema_version=1)  # "CRLA"
 
 _SECOND_US: Final = 1_000_000
 _DAY_US: Final = 86_400 * _SECOND_US
@@ -79,29 +86,19 @@ class Profile(msgspec.Struct, frozen=True):
 
 def create(path: Path, key_check: bytes) -> None:
     """Create access.db for the secret key that made `key_check`; one that exists is left alone."""
-    create_file(path, _SCHEMA, APPLICATION_ID, SCHEMA_VERSION)
-    connection = connect(path)
-    try:
-        connection.execute("INSERT INTO secret_key VALUES (1, ?) ON CONFLICT DO NOTHING", (key_check,))
-    finally:
-        connection.close()
+    create_file(path, IDENTITY, _SCHEMA, "INSERT INTO secret_key VALUES (1, ?)", (key_check,))
 
 
 def open_access(path: Path, *, read_only: bool = False) -> Connection:
+    """A connection to an existing access.db of a known schema; raises LedgerUnusable, naming the file."""
     if not path.exists():
         raise LedgerUnusable(f"no database at {path}: start the service once, or set CREDIT_DATA")
-    connection = connect(path, read_only=read_only, secure_delete=True)
-    try:
-        check_schema(connection, path)
-    except LedgerUnusable:
-        connection.close()
-        raise
-    return connection
+    return connect(path, IDENTITY, read_only=read_only, secure_delete=True)
 
 
 def check_schema(connection: Connection, path: Path) -> None:
     """Raise LedgerUnusable where the file is not of the schema that this code knows."""
-    check_identity(connection, path, APPLICATION_ID, SCHEMA_VERSION)
+    check_identity(connection, path, IDENTITY)
 
 
 def key_check(connection: Connection) -> bytes:
@@ -199,5 +196,5 @@ def access_committer(path: Path) -> Committer[WritableFile, Change, Any]:
     return Committer(
         lambda: WritableFile(open_access(path), path.name),
         lambda file, change: change(file.connection),
-        path.with_name("access.lock"),
+        turnstile_path(path),
     )

@@ -9,7 +9,7 @@ from ledger.commands import Command
 from ledger.errors import LedgerFault, NotCommitted, OutcomeUnknown, Refusal
 from ledger.execute import Outcome, execute
 from ledger.log import Log
-from ledger.sqlite import Turnstile, WritableFile
+from ledger.sqlite import Turnstile, WritableFile, turnstile_path
 
 StoreT = TypeVar("StoreT", bound=WritableFile)
 CommandT = TypeVar("CommandT")
@@ -121,5 +121,5 @@ def ledger_committer(
     return Committer(
         lambda: Log(path, appid=appid),
         lambda log, command: execute(log, command, clock_us()),
-        path.with_name("ledger.lock"),
+        turnstile_path(path),
     )

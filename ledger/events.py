@@ -1,6 +1,6 @@
 """What happened: the facts that the log keeps for ever, and their stored form."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -17,7 +17,7 @@ class UserRegistered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CreditGranted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The account can spend `amount` more, 1 to MAX_CREDIT, because of `reason`."""
 
-    amount: int
+    amount: Annotated[int, msgspec.Meta(ge=1, le=MAX_CREDIT)]
     reason: str
 
 
@@ -60,7 +60,7 @@ def decode(type_name: str, data: bytes) -> Event:
         raise CorruptEvent(f"unknown event type {type_name!r}")
     try:
         event: Event = decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptEvent(f"{type_name} does not decode: {error}") from None
     if encode(event) != data:
         raise CorruptEvent(f"{type_name} is not canonical JSON")

@@ -12,8 +12,11 @@ from ledger.schema import open_ledger
 from ledger.sqlite import WritableFile
 
 _COLUMNS: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
-_ACCOUNT: Final = "openid, version, head, credit, held, registered_at, recorded_at"
+_STATE: Final = "version, head, credit, held, registered_at, recorded_at"
+_ACCOUNT: Final = f"openid, {_STATE}"
 _SCAN_ROWS: Final = 10_000
+# Below every position, also those that only damage or an intruder leaves.
+BEFORE_ALL: Final = -(2**63)
 
 
 class RawEvent(msgspec.Struct, frozen=True):
@@ -129,10 +132,11 @@ class LogScan:
 
     def accounts(self) -> Iterator[tuple[bytes, Account]]:
         """The projected rows, with the openid's stored bytes before each."""
-        for openid, *rest in self._connection.execute(
-            f"SELECT CAST(openid AS BLOB), {_ACCOUNT} FROM account NOT INDEXED"
+        for openid, *state in self._connection.execute(
+            f"SELECT CAST(openid AS BLOB), {_STATE} FROM account NOT INDEXED"
         ):
-            yield openid, Account(*rest)
+            # Damaged text need not be UTF-8.
+            yield openid, Account((openid or b"").decode(errors="backslashreplace"), *state)
 
     def file_problems(self) -> list[str]:
         """What SQLite itself finds wrong with the file: pages, and indexes that do not match their table."""

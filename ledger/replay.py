@@ -1,11 +1,14 @@
 """Replay: rebuild the account rows from the log alone, and put the stored ones right."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from ledger.errors import LedgerUnusable
 from ledger.log import Log, LogScan
-from ledger.sqlite import Turnstile
+from ledger.sqlite import UNREADABLE, Turnstile, turnstile_path
 from ledger.verify import Difference, Fault, Fold, Progress, catch_up, read_log, silent
 
 
@@ -22,8 +25,11 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 
 def replay(path: Path, progress: Progress = silent) -> Rebuilt:
-    """Fold the log at `path` in memory and compare. Writes nothing; safe while the service writes."""
-    with LogScan(path) as scan:
+    """Fold the log at `path` in memory and compare. Writes nothing; safe while the service writes.
+
+    Raises LedgerUnusable where SQLite cannot read the file: what is wrong with it, an audit says.
+    """
+    with _scan(path) as scan:
         return _compare(read_log(scan, progress), scan)
 
 
@@ -34,9 +40,9 @@ def replay_and_write(path: Path, progress: Progress = silent) -> Rebuilt:
     the log is read. Writes nothing where the log has a fault: a projection of a damaged log would only hide
     the damage.
     """
-    turnstile = Turnstile(path.with_name("ledger.lock"))
+    turnstile = Turnstile(turnstile_path(path))
     try:
-        with LogScan(path) as scan:
+        with _scan(path) as scan:
             fold = read_log(scan, progress)
             with turnstile:
                 rebuilt = _compare(fold, scan)
@@ -45,6 +51,15 @@ def replay_and_write(path: Path, progress: Progress = silent) -> Rebuilt:
             return rebuilt
     finally:
         turnstile.close()
+
+
+@contextmanager
+def _scan(path: Path) -> Iterator[LogScan]:
+    try:
+        with LogScan(path) as scan:
+            yield scan
+    except UNREADABLE as error:
+        raise LedgerUnusable(f"{path} cannot be read: {error}") from None
 
 
 def _compare(fold: Fold, scan: LogScan) -> Rebuilt:

@@ -5,10 +5,9 @@ from typing import Final
 
 from ledger.errors import LedgerUnusable
 from ledger.events import MAX_CREDIT
-from ledger.sqlite import Connection, check_identity, connect, create_file
+from ledger.sqlite import UNREADABLE, Connection, Identity, connect, create_file
 
-APPLICATION_ID: Final = 0x43524C47  # "CRLG"
-SCHEMA_VERSION: Final = 1
+IDENTITY: Final = Identity(application_id=0x43524C47, schema_version=1)  # "CRLG"
 
 _SCHEMA: Final = f"""
 CREATE TABLE ledger (
@@ -17,7 +16,8 @@ CREATE TABLE ledger (
 ) STRICT;
 
 CREATE TABLE event (
-    position INTEGER PRIMARY KEY,
+    -- -1 would be taken for "not given" by the trigger below, and refuse every later event
+    position INTEGER PRIMARY KEY CHECK (position >= 1),
     openid TEXT NOT NULL,
     version INTEGER NOT NULL CHECK (version >= 1),
     type TEXT NOT NULL,
@@ -66,13 +66,8 @@ BEGIN SELECT RAISE(ABORT, 'the events of an account are numbered without a gap')
 
 
 def create(path: Path, appid: str) -> None:
-    """Create the ledger of `appid` at `path`; one that exists is left alone."""
-    create_file(path, _SCHEMA, APPLICATION_ID, SCHEMA_VERSION)
-    connection = connect(path)
-    try:
-        connection.execute("INSERT INTO ledger (only, appid) VALUES (1, ?) ON CONFLICT DO NOTHING", (appid,))
-    finally:
-        connection.close()
+    """Create the ledger of `appid` at `path`; one that exists is left alone, whoever it belongs to."""
+    create_file(path, IDENTITY, _SCHEMA, "INSERT INTO ledger (only, appid) VALUES (1, ?)", (appid,))
 
 
 def open_ledger(path: Path, *, appid: str | None = None, read_only: bool = False) -> Connection:
@@ -82,15 +77,17 @@ def open_ledger(path: Path, *, appid: str | None = None, read_only: bool = False
     """
     if not path.exists():
         raise LedgerUnusable(f"no ledger at {path}: start the service once, or set CREDIT_DATA")
-    connection = connect(path, read_only=read_only)
+    connection = connect(path, IDENTITY, read_only=read_only)
     try:
-        check_identity(connection, path, APPLICATION_ID, SCHEMA_VERSION)
         owner = connection.execute("SELECT appid FROM ledger").fetchone()
         if appid is not None and owner != (appid,):
             raise LedgerUnusable(
                 f"{path} is the ledger of appid {owner[0] if owner else '(none)'}, not of {appid}: "
                 "set WECHAT_APPID to its owner, or CREDIT_DATA to another directory"
             )
+    except UNREADABLE as error:
+        connection.close()
+        raise LedgerUnusable(f"cannot use {path}: {error}") from None
     except LedgerUnusable:
         connection.close()
         raise

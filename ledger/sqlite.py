@@ -7,10 +7,12 @@ this one's locks, so nothing imports another.
 
 import fcntl
 import os
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+import msgspec
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]
 
@@ -20,6 +22,8 @@ SqliteError = sqlite3.Error
 OperationalError = sqlite3.OperationalError
 IntegrityError = sqlite3.IntegrityError
 Connection = sqlite3.Connection
+# What reading a damaged file raises: SQLite's message can quote bytes of the file, and then it is not UTF-8.
+UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
 
 BUSY_TIMEOUT_MS: Final = 5000
 _WAL_SIZE_LIMIT_BYTES: Final = 64 * 2**20
@@ -43,21 +47,26 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 
 
-def connect(
-    path: Path, *, must_exist: bool = True, read_only: bool = False, secure_delete: bool = False
-) -> Connection:
-    """A connection in autocommit mode, with every pragma set; belongs to the thread that opened it.
+class Identity(msgspec.Struct, frozen=True):
+    """What a file says of itself in its head: which program's database it is, and in which schema."""
 
-    With `secure_delete` what is deleted is overwritten in the file as well. Open no connection before a
-    fork: a child that inherits one corrupts the file.
+    application_id: int
+    schema_version: int
+
+
+def connect(
+    path: Path, identity: Identity | None = None, *, read_only: bool = False, secure_delete: bool = False
+) -> Connection:
+    """A connection to an existing file in autocommit mode, with every pragma set.
+
+    It belongs to the thread that opened it; open none before a fork: a child that inherits one corrupts the
+    file. With `secure_delete` what is deleted is overwritten in the file as well. Raises LedgerUnusable,
+    before anything is changed, where the file is not of `identity`.
     """
-    mode = "rw" if must_exist else "rwc"
+    connection = _open(path, "rw")
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
-    except OperationalError as error:
-        raise LedgerUnusable(f"cannot open {path}: {error}") from None
-    try:
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        if identity is not None:
+            check_identity(connection, path, identity)
         (journal_mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
         if journal_mode != "wal":
             raise LedgerUnusable(f"{path} cannot use a write-ahead log here (journal mode {journal_mode!r})")
@@ -67,7 +76,7 @@ def connect(
             connection.execute("PRAGMA secure_delete=ON")
         if read_only:
             connection.execute("PRAGMA query_only=ON")
-    except SqliteError as error:
+    except UNREADABLE as error:
         connection.close()
         raise LedgerUnusable(f"cannot use {path}: {error}") from None
     except LedgerUnusable:
@@ -76,34 +85,76 @@ def connect(
     return connection
 
 
-def check_identity(connection: Connection, path: Path, application_id: int, schema_version: int) -> None:
+def check_identity(connection: Connection, path: Path, identity: Identity) -> None:
     """Raise LedgerUnusable unless the file says that it is this kind of database in this schema."""
-    (found_id,) = connection.execute("PRAGMA application_id").fetchone()
-    if found_id != application_id:
-        raise LedgerUnusable(f"{path} is not a database of this service (application_id {found_id:#x})")
-    (found_version,) = connection.execute("PRAGMA user_version").fetchone()
-    if found_version != schema_version:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id != identity.application_id:
+        raise LedgerUnusable(f"{path} is not a database of this service (application_id {application_id:#x})")
+    (schema_version,) = connection.execute("PRAGMA user_version").fetchone()
+    if schema_version != identity.schema_version:
         raise LedgerUnusable(
-            f"{path} has schema version {found_version}, this release knows {schema_version}: "
+            f"{path} has schema version {schema_version}, this release knows {identity.schema_version}: "
             "run the release that wrote it"
         )
 
 
-def create_file(path: Path, schema: str, application_id: int, schema_version: int) -> None:
-    """Create the database at `path` in one transaction, unless another process was faster."""
-    connection = connect(path, must_exist=False)
+def create_file(
+    path: Path, identity: Identity, schema: str, first_row: str, values: tuple[object, ...]
+) -> None:
+    """Create the database at `path` with its first row, in one transaction; one that exists is left alone.
+
+    Raises LedgerUnusable where a file of another program or of another schema is.
+    """
+    turnstile = Turnstile(turnstile_path(path))
     try:
-        path.chmod(0o600)
-        connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("PRAGMA user_version").fetchone() == (0,):
-            database = Database(connection, execute_plugins=False, recursive_triggers=False)
-            for statement in _statements(schema):
-                database.execute(statement)
-            connection.execute(f"PRAGMA application_id={application_id}")
-            connection.execute(f"PRAGMA user_version={schema_version}")
-        connection.execute("COMMIT")
+        with turnstile:  # SQLite does not wait for another process that switches the file to WAL as well
+            if not _is_empty(path):
+                connect(path, identity).close()
+                return
+            path.touch(mode=0o600)
+            connection = connect(path)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                database = Database(connection, execute_plugins=False, recursive_triggers=False)
+                for statement in _statements(schema):
+                    database.execute(statement)
+                connection.execute(first_row, values)
+                connection.execute(f"PRAGMA application_id={identity.application_id}")
+                connection.execute(f"PRAGMA user_version={identity.schema_version}")
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+    finally:
+        turnstile.close()
+
+
+def turnstile_path(path: Path) -> Path:
+    """The lock file at which all writers of the database at `path` queue."""
+    return path.with_suffix(".lock")
+
+
+def _open(path: Path, mode: str) -> Connection:
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
+    except OperationalError as error:
+        raise LedgerUnusable(f"cannot open {path}: {error}") from None
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    return connection
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing is there, or only what a process left that died while it created the file."""
+    if not path.exists():
+        return True
+    connection = _open(path, "ro")
+    try:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    except UNREADABLE as error:
+        raise LedgerUnusable(f"cannot use {path}: {error}") from None
     finally:
         connection.close()
+    return bool(tables == 0 and application_id == 0)
 
 
 def is_disk_failure(error: SqliteError) -> bool:
@@ -113,7 +164,7 @@ def is_disk_failure(error: SqliteError) -> bool:
 
 def refuse_network_file_system(directory: Path) -> None:
     """Raise LedgerUnusable when `directory` lies on a file system shared by hosts, or on fuse."""
-    kind = file_system_of(directory, Path("/proc/self/mountinfo").read_text())
+    kind = file_system_of(directory, os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
     if kind in _NETWORK_FILE_SYSTEMS or kind.startswith("fuse"):
         raise LedgerUnusable(
             f"{directory} is on {kind}: SQLite's write-ahead log needs a local disk; set CREDIT_DATA to one"
@@ -121,16 +172,26 @@ def refuse_network_file_system(directory: Path) -> None:
 
 
 def file_system_of(directory: Path, mountinfo: str) -> str:
-    """The type of the file system that holds `directory`, read from /proc/self/mountinfo (see proc(5))."""
+    """The type of the file system that holds `directory`, read from /proc/self/mountinfo (see proc(5)).
+
+    Walks from the root mount into the mounts on the way, as the kernel does: what is mounted on a mount, or
+    above one, covers it, so neither the deepest nor the last mount point is always the one that shows.
+    """
     resolved = directory.resolve()
-    best, kind = -1, "unknown"
+    mounts: dict[str, list[tuple[Path, str, str]]] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
-        mount_point = Path(before.split()[4].encode().decode("unicode_escape"))
-        depth = len(mount_point.parts)
-        # >= because a later mount on the same point covers the earlier one.
-        if resolved.is_relative_to(mount_point) and depth >= best:
-            best, kind = depth, after.split()[0]
+        mount, parent, _, _, escaped, *_ = before.split()
+        # Spaces, line feeds and backslashes are written in octal, all else as it is.
+        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped))
+        # The first of all mounts is its own parent.
+        mounts.setdefault("" if parent == mount else parent, []).append((point, mount, after.split()[0]))
+    children = {mount for inside in mounts.values() for _, mount, _ in inside}
+    on_the_way = [found for parent in mounts.keys() - children for found in mounts[parent]]
+    kind = "unknown"
+    while reached := [found for found in on_the_way if resolved.is_relative_to(found[0])]:
+        _, mount, kind = min(reached, key=lambda found: len(found[0].parts))
+        on_the_way = mounts.get(mount, [])
     return kind
 
 

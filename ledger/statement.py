@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from ledger.schema import APPLICATION_ID, SCHEMA_VERSION, open_ledger
+from ledger.schema import IDENTITY, open_ledger
 from ledger.sqlite import check_identity
 
 MAX_PAGE: Final = 100
@@ -42,7 +42,7 @@ class Reader:
 
     def check_schema(self) -> None:
         """Raise LedgerUnusable where the file is no longer of the schema that this code knows."""
-        check_identity(self._connection, self._path, APPLICATION_ID, SCHEMA_VERSION)
+        check_identity(self._connection, self._path, IDENTITY)
 
     def standing(self, openid: str) -> Standing | None:
         """Version and credit of an account as of the last commit; None where nobody registered."""

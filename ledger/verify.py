@@ -9,8 +9,8 @@ from ledger.account import Account, apply
 from ledger.chain import advance, event_hash
 from ledger.errors import CorruptEvent
 from ledger.events import decode
-from ledger.log import LogScan, RawEvent
-from ledger.sqlite import SqliteError
+from ledger.log import BEFORE_ALL, LogScan, RawEvent
+from ledger.sqlite import UNREADABLE
 
 # Told how many rows of how many were read, once per chunk.
 Progress = Callable[[int, int], None]
@@ -69,8 +69,20 @@ class Fold:
         self.events = 0
         self.position = 0
 
+    def take_all(self, rows: list[RawEvent]) -> bool:
+        """Take each; False where none lies behind what was read before: in a damaged file reading on from
+        the last position can lead in a circle."""
+        before = self.position
+        for row in rows:
+            self.take(row)
+        return self.position > before
+
     def take(self, row: RawEvent) -> None:
         self.events += 1
+        if row.position <= self.position:
+            detail = f"its position does not come after {self.position}"
+            self.gaps.append(Fault(_text(row.openid), row.version, row.position, "order", detail))
+            return
         if row.position != self.position + 1:
             self.gaps.append(
                 Fault(
@@ -115,7 +127,7 @@ class _Wrong(Exception):
 
 def _follow(account: Account, row: RawEvent) -> Account:
     """The account after `row`, or _Wrong where it is not the event that can follow."""
-    if row.version != account.version + 1:
+    if type(row.version) is not int or row.version != account.version + 1:
         raise _Wrong("order", f"version {account.version + 1} expected, {row.version!r} found")
     _check_types(row)
     digest = event_hash(
@@ -160,9 +172,9 @@ def read_log(scan: LogScan, progress: Progress) -> Fold:
     """Fold the rows that are there now. However long that takes, it holds nothing open: rows never change."""
     fold = Fold()
     total = scan.last_position()
-    while fold.position < total:
-        for row in scan.chunk(fold.position):
-            fold.take(row)
+    after = BEFORE_ALL
+    while after < total and fold.take_all(scan.chunk(after)):
+        after = fold.position
         progress(fold.events, max(total, fold.events))
     return fold
 
@@ -170,9 +182,8 @@ def read_log(scan: LogScan, progress: Progress) -> Fold:
 def catch_up(fold: Fold, scan: LogScan) -> None:
     """Fold what was appended meanwhile and leave `scan` in a snapshot of exactly what was folded."""
     scan.begin_snapshot()
-    while rows := scan.chunk(fold.position):
-        for row in rows:
-            fold.take(row)
+    while fold.take_all(scan.chunk(fold.position)):
+        pass
 
 
 def audit(path: Path, progress: Progress = silent) -> Report:
@@ -184,7 +195,7 @@ def audit(path: Path, progress: Progress = silent) -> Report:
             rows = list(_row_faults(fold, scan))
             scan.end_snapshot()
             damage = scan.file_problems()
-        except SqliteError as error:
+        except UNREADABLE as error:
             return Report(0, 0, 0, [Fault("", 0, 0, "file", f"{path} cannot be read: {error}")])
     return Report(
         fold.events,

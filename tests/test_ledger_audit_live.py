@@ -1,0 +1,66 @@
+"""The audit beside a service that writes: what is appended meanwhile is neither missed nor a fault."""
+
+from pathlib import Path
+
+import pytest
+
+from ledger.commands import GrantCredit, RegisterUser
+from ledger.log import LogScan
+from ledger.verify import audit, catch_up, read_log, silent
+from tests.ledger_processes import Program
+from tests.ledger_samples import assert_sound, committed, log_of, sample_ledger
+
+
+@pytest.fixture
+def ledger(ledger_path: Path) -> Path:
+    sample_ledger(ledger_path)
+    return ledger_path
+
+
+def test_an_audit_while_others_write_is_good(ledger: Path) -> None:
+    with (
+        Program("grant-until-told", ledger, "oAnna", "a") as one,
+        Program("grant-until-told", ledger, "oBo", "b") as other,
+    ):
+        for writer in (one, other):
+            assert writer.read() == "ready"
+            writer.go()
+        seen = []
+        for _ in range(15):
+            one.read()
+            one.drain()
+            other.drain()
+            report = audit(ledger)
+            assert report.good, report.faults
+            seen.append(report.events)
+        assert (one.stop(), other.stop()) == (0, 0)
+    assert seen == sorted(seen)
+    assert seen[0] < seen[-1] <= len(log_of(ledger))
+    assert_sound(ledger)
+
+
+def test_what_is_appended_during_the_long_read_is_audited_too(ledger: Path) -> None:
+    """The progress of the read stands for the time that it takes."""
+    late = iter([GrantCredit("oAnna", 1, "gift", "late"), RegisterUser("oLate", 100)])
+
+    def meanwhile(done: int, total: int) -> None:
+        committed(ledger, *late)
+
+    report = audit(ledger, meanwhile)
+    assert report.good, report.faults
+    assert (report.events, report.accounts) == (10, 3)
+
+
+def test_what_is_appended_after_the_last_event_was_read_is_not_compared_half(ledger: Path) -> None:
+    """The account rows are those of the moment at which the log ended, or a grant in between is a "fault"."""
+    with LogScan(ledger) as scan:
+        fold = read_log(scan, silent)
+        catch_up(fold, scan)
+        committed(ledger, GrantCredit("oAnna", 1, "gift", "late"), RegisterUser("oLate", 100))
+        assert list(fold.differences(scan.accounts())) == []
+        scan.end_snapshot()
+        catch_up(fold, scan)
+        assert fold.events == 10
+        assert list(fold.differences(scan.accounts())) == []
+        scan.end_snapshot()
+    assert_sound(ledger)

@@ -1,0 +1,128 @@
+"""Commands: what can be formed, and what tells a repeated one from another."""
+
+from hashlib import sha256
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.commands import Command, GrantCredit, RegisterUser, fingerprint, key_of
+from ledger.errors import InvalidCommand
+
+MAX_CREDIT = 2**53 - 1
+
+NOT_INTEGERS = [True, False, 1.0, "7", None, b"7", [7]]
+NOT_TEXT = [None, 7, b"abc", True, ["a"]]
+NOT_VISIBLE_ASCII = ["", " ", "a b", "a\n", "\x00", "\x7f", "\t", "a\x1f", "é", "积分", "😀", "\ud800"]
+NOT_A_REASON = ["", "\x00", "a\nb", "tab\t", "\x1f", "\x7f", "\x80", "\x9f", "\ud800", "\udfff", "a" * 201]
+
+
+def grant(**changed: object) -> GrantCredit:
+    fields: dict[str, object] = {"openid": "oAnna", "amount": 7, "reason": "gift", "key": "k1", **changed}
+    return GrantCredit(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("amount", [0, -1, 2**53, 2**63, 2**64, *NOT_INTEGERS])
+def test_an_amount_is_an_integer_from_1_to_the_largest_that_javascript_reads_exactly(amount: object) -> None:
+    with pytest.raises(InvalidCommand, match=f"amount must be an integer from 1 to {MAX_CREDIT}"):
+        grant(amount=amount)
+    assert [grant(amount=each).amount for each in (1, MAX_CREDIT)] == [1, MAX_CREDIT]
+
+
+@pytest.mark.parametrize("amount", [-1, 2**53, 2**63, *NOT_INTEGERS])
+def test_a_signup_grant_may_be_zero_and_is_otherwise_an_amount(amount: object) -> None:
+    with pytest.raises(InvalidCommand, match=f"signup_grant must be an integer from 0 to {MAX_CREDIT}"):
+        RegisterUser("oAnna", amount)  # type: ignore[arg-type]
+    assert [RegisterUser("oAnna", each).signup_grant for each in (0, 1, MAX_CREDIT)] == [0, 1, MAX_CREDIT]
+
+
+@pytest.mark.parametrize("openid", [*NOT_VISIBLE_ASCII, *NOT_TEXT, "a" * 129])
+def test_an_openid_is_1_to_128_visible_ascii_characters(openid: object) -> None:
+    with pytest.raises(InvalidCommand, match="openid"):
+        RegisterUser(openid, 100)  # type: ignore[arg-type]
+    with pytest.raises(InvalidCommand, match="openid"):
+        grant(openid=openid)
+    assert [grant(openid=each).openid for each in ("!", "~" * 128)] == ["!", "~" * 128]
+
+
+@pytest.mark.parametrize("key", [*NOT_VISIBLE_ASCII, *NOT_TEXT, "k" * 256])
+def test_a_key_is_1_to_255_visible_ascii_characters(key: object) -> None:
+    with pytest.raises(InvalidCommand, match="key"):
+        grant(key=key)
+    assert [grant(key=each).key for each in ("!", "~" * 255)] == ["!", "~" * 255]
+
+
+@pytest.mark.parametrize("reason", [*NOT_A_REASON, *NOT_TEXT])
+def test_a_reason_is_1_to_200_characters_without_control_characters_or_lone_surrogates(reason: object) -> None:
+    with pytest.raises(InvalidCommand, match="reason"):
+        grant(reason=reason)
+
+
+@pytest.mark.parametrize("reason", [" ", "签到奖励", "👨‍👩‍👧", "a" * 200, "👍" * 200])
+def test_a_reason_may_be_in_any_language(reason: str) -> None:
+    assert grant(reason=reason).reason == reason
+
+
+def test_a_command_cannot_be_changed_once_it_was_checked() -> None:
+    with pytest.raises(AttributeError):
+        grant().amount = 0  # type: ignore[misc]
+
+
+def test_a_grant_has_a_key_and_a_registration_needs_none() -> None:
+    assert key_of(grant(key="k9")) == "k9"
+    assert key_of(RegisterUser("oAnna", 100)) is None
+
+
+PINNED = (
+    b'GrantCredit\0{"amount":7,"key":"k1","openid":"oAnna","reason":"\xe7\xad\xbe\xe5\x88\xb0"}',
+    "e675e2b0bfcade41ae5c1c974e863668915d0b3d1f300b4491fef47465ce0c87",
+)
+
+
+def test_a_fingerprint_is_the_hash_of_type_and_sorted_fields_and_never_changes() -> None:
+    """Keys last for ever: a release that computed another value would refuse what it answered before."""
+    hashed, pinned = PINNED
+    assert sha256(hashed).hexdigest() == pinned
+    assert fingerprint(grant(reason="签到")).hex() == pinned
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "openid": st.sampled_from(["a", "ab", "abc"]),
+        "amount": st.sampled_from([1, 11, 111, MAX_CREDIT]),
+        "reason": st.sampled_from(["1", "a", '","key":"k1', "积分"]),
+        "key": st.sampled_from(["1", "a", '","key":"k1', "k1"]),
+    }
+)
+
+
+@given(FIELDS, FIELDS)
+def test_two_grants_have_the_same_fingerprint_exactly_when_they_are_equal(
+    one: dict[str, object], other: dict[str, object]
+) -> None:
+    assert (fingerprint(grant(**one)) == fingerprint(grant(**other))) == (one == other)
+
+
+def test_commands_of_two_types_with_the_same_fields_have_different_fingerprints() -> None:
+    other = msgspec.defstruct(
+        "TakeCredit", [("openid", str), ("amount", int), ("reason", str), ("key", str)], frozen=True
+    )
+    same_fields = other("oAnna", 7, "gift", "k1")
+    assert fingerprint(same_fields) != fingerprint(grant())  # type: ignore[arg-type]
+
+
+def test_a_field_added_later_at_its_default_does_not_change_a_recorded_fingerprint() -> None:
+    """A later release may add `expires_at_us: int | None = None`; keys recorded before it must still match."""
+
+    def next_release(command: type[Command], **options: bool) -> type[GrantCredit]:
+        fields = [(name, str) for name in command.__struct_fields__]
+        return msgspec.defstruct(  # type: ignore[return-value]
+            command.__name__, [*fields, ("added", int | None, None)], frozen=True, **options
+        )
+
+    for command, values in ((GrantCredit, ("oAnna", 7, "gift", "k1")), (RegisterUser, ("oAnna", 100))):
+        today = command(*values)
+        later = next_release(command, omit_defaults=command.__struct_config__.omit_defaults)
+        assert fingerprint(later(*values)) == fingerprint(today)
+        assert fingerprint(later(*values, 5)) != fingerprint(today)  # type: ignore[call-arg]

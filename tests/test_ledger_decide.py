@@ -1,0 +1,91 @@
+"""The rules: which events or which refusal each command leads to, in the documented order."""
+
+from pathlib import Path
+
+import pytest
+
+from ledger.account import Account, Balance, apply
+from ledger.commands import Command, GrantCredit, RegisterUser
+from ledger.decide import decide
+from ledger.errors import AccountNotFound, CreditLimitExceeded, KeyReused, Refusal
+from ledger.events import CreditGranted, Event, UserRegistered
+from tests.ledger_samples import commit, committed
+
+MAX_CREDIT = 2**53 - 1
+NOBODY = Account("oAnna")
+
+
+def account(credit: int, held: int = 0) -> Account:
+    return Account("oAnna", version=2, head=b"h" * 32, credit=credit, held=held, registered_at_us=1)
+
+
+def grant(amount: int) -> GrantCredit:
+    return GrantCredit("oAnna", amount, "gift", "k1")
+
+
+DECISIONS: list[tuple[Account, Command, tuple[Event, ...]]] = [
+    (NOBODY, RegisterUser("oAnna", 100), (UserRegistered(), CreditGranted(100, "signup"))),
+    (NOBODY, RegisterUser("oAnna", 1), (UserRegistered(), CreditGranted(1, "signup"))),
+    (NOBODY, RegisterUser("oAnna", 0), (UserRegistered(),)),
+    (
+        NOBODY,
+        RegisterUser("oAnna", MAX_CREDIT),
+        (UserRegistered(), CreditGranted(MAX_CREDIT, "signup")),
+    ),
+    (account(0), RegisterUser("oAnna", 100), ()),
+    (account(MAX_CREDIT), RegisterUser("oAnna", MAX_CREDIT), ()),
+    (account(0), grant(1), (CreditGranted(1, "gift"),)),
+    (account(0), grant(MAX_CREDIT), (CreditGranted(MAX_CREDIT, "gift"),)),
+    (account(1), grant(MAX_CREDIT - 1), (CreditGranted(MAX_CREDIT - 1, "gift"),)),
+    (account(1, held=1), grant(MAX_CREDIT - 2), (CreditGranted(MAX_CREDIT - 2, "gift"),)),
+]
+
+
+@pytest.mark.parametrize(("before", "command", "events"), DECISIONS)
+def test_a_command_leads_to_these_events(before: Account, command: Command, events: tuple[Event, ...]) -> None:
+    assert decide(before, command) == events
+
+
+REFUSALS: list[tuple[Account, Command, Refusal]] = [
+    (NOBODY, grant(1), AccountNotFound("oAnna")),
+    (NOBODY, grant(MAX_CREDIT), AccountNotFound("oAnna")),
+    (account(1), grant(MAX_CREDIT), CreditLimitExceeded(1, MAX_CREDIT, MAX_CREDIT)),
+    (account(MAX_CREDIT), grant(1), CreditLimitExceeded(MAX_CREDIT, 1, MAX_CREDIT)),
+    # What is reserved comes back when the reservation is released, so it counts.
+    (account(1, held=1), grant(MAX_CREDIT - 1), CreditLimitExceeded(1, MAX_CREDIT - 1, MAX_CREDIT)),
+]
+
+
+@pytest.mark.parametrize(("before", "command", "refusal"), REFUSALS)
+def test_a_command_is_refused_with_these_figures(before: Account, command: Command, refusal: Refusal) -> None:
+    with pytest.raises(type(refusal)) as refused:
+        decide(before, command)
+    assert refused.value.figures() == refusal.figures()
+
+
+def test_refusals_come_in_the_documented_order(ledger_path: Path) -> None:
+    """KeyReused, AccountNotFound, CreditLimitExceeded: each command here has a fault of a later kind too."""
+    committed(ledger_path, RegisterUser("oAnna", MAX_CREDIT - 7), GrantCredit("oAnna", 7, "gift", "k1"))
+    key_reused, not_found, limit_exceeded = commit(
+        ledger_path,
+        GrantCredit("oAnna", MAX_CREDIT, "gift", "k1"),
+        GrantCredit("oNobody", MAX_CREDIT, "gift", "k1"),
+        GrantCredit("oAnna", MAX_CREDIT, "gift", "k2"),
+    )
+    assert key_reused == KeyReused("k1", 3)
+    assert not_found == AccountNotFound("oNobody")
+    assert limit_exceeded == CreditLimitExceeded(MAX_CREDIT, MAX_CREDIT, MAX_CREDIT)
+
+
+def test_a_refusal_says_its_code_its_figures_and_whether_a_retry_can_help() -> None:
+    assert [(each.code, each.retry_helps) for each in (KeyReused, AccountNotFound, CreditLimitExceeded)] == [
+        ("key-reused", False),
+        ("account-not-found", True),
+        ("credit-limit-exceeded", False),
+    ]
+    assert str(CreditLimitExceeded(1, 2, 3)) == "credit-limit-exceeded: credit 1, asked 2, limit 3"
+
+
+def test_an_event_changes_an_account_by_its_own_facts_alone() -> None:
+    assert apply(account(5, held=2), UserRegistered()) == Balance(5, 2)
+    assert apply(account(5, held=2), CreditGranted(7, "gift")) == Balance(12, 2)
