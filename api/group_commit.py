@@ -11,6 +11,10 @@ from ledger.committer import Committer
 from ledger.errors import NotCommitted, OutcomeUnknown
 
 _MAX_BATCH: Final = 512
+# A commit costs as much as some twenty commands, so a batch waits for company while the loop brings any: until
+# this many turns of it brought nobody, or so many wait that more would save nothing. A turn is microseconds.
+_QUIET_TURNS: Final = 10
+_ENOUGH: Final = 64
 # About a second's work; whoever would wait longer is better told so at once.
 _MAX_WAITING: Final = 4096
 
@@ -42,7 +46,8 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
         future: asyncio.Future[OutcomeT] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
         if not self._running:
-            self._start()
+            self._running = True
+            self._gather(0, _QUIET_TURNS)
         return await future
 
     async def probe(self) -> None:
@@ -56,8 +61,17 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
         await asyncio.get_running_loop().run_in_executor(self._thread, self._committer.close)
         self._thread.shutdown()
 
+    def _gather(self, seen: int, quiet_turns: int) -> None:
+        """Start the next batch, now or a turn of the loop later; `seen` were waiting a turn ago."""
+        waiting = len(self._waiting)
+        if waiting > seen:
+            quiet_turns = _QUIET_TURNS
+        if waiting >= _ENOUGH or not quiet_turns:
+            self._start()
+        else:
+            asyncio.get_running_loop().call_soon(self._gather, waiting, quiet_turns - 1)
+
     def _start(self) -> None:
-        self._running = True
         batch: list[tuple[CommandT, asyncio.Future[OutcomeT]]] = []
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, batch)
         running.add_done_callback(lambda done: self._finish(batch, done))
@@ -91,6 +105,6 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
                 future.set_result(outcome)
         if isinstance(failure, OutcomeUnknown) and failure.disk_failed:
             self._on_disk_failure()
-        self._running = False
+        self._running = bool(self._waiting)
         if self._waiting:
-            self._start()
+            self._gather(0, _QUIET_TURNS)
