@@ -24,6 +24,8 @@ OPENERS: dict[str, Callable[[Path], object]] = {
     "Reader": Reader,
 }
 
+KNOWN = IDENTITY.schema_version
+
 
 def write_pragma(path: Path, pragma: str) -> None:
     connection = connect(path)
