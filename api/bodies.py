@@ -8,6 +8,9 @@ import msgspec
 from api.problems import Problem
 
 MAX_BODY_BYTES: Final = 64 * 1024
+# How much of a body that is refused is read all the same: a client that is still sending when the connection
+# closes sees a reset, and not the answer that says why.
+_MAX_DISCARDED_BYTES: Final = 2**20
 
 BodyT = TypeVar("BodyT")
 
@@ -29,16 +32,16 @@ async def read_json(req: falcon.asgi.Request, decoder: msgspec.json.Decoder[Body
 
 
 async def _read(req: falcon.asgi.Request) -> bytes:
-    # Refused by its announced length before a byte is read, and counted while reading where it has none.
-    if (req.content_length or 0) > MAX_BODY_BYTES:
-        raise _too_large()
-    body = b""
+    # Refused by its announced length before a byte is kept, and counted while reading where it has none.
+    too_large = (req.content_length or 0) > MAX_BODY_BYTES
+    body, size = b"", 0
     async for piece in req.stream:
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
+        size += len(piece)
+        too_large = too_large or size > MAX_BODY_BYTES
+        if size > _MAX_DISCARDED_BYTES:
+            break
+        if not too_large:
+            body += piece
+    if too_large:
+        raise Problem(413, "body-too-large", f"A body may have {MAX_BODY_BYTES} bytes.")
     return body
-
-
-def _too_large() -> Problem:
-    return Problem(413, "body-too-large", f"A body may have {MAX_BODY_BYTES} bytes.")

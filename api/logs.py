@@ -1,5 +1,6 @@
 """Logs: one JSON object a line, on standard error, for this service's own lines and for gunicorn's."""
 
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Final
@@ -25,12 +26,28 @@ _PROCESSORS: Final[list[Any]] = [
 ]
 
 
+class _StandardError:
+    """What structlog writes lines to. A line that cannot be written, on a full disk or into a pipe that nobody
+    reads any more, is lost: it must not turn an answer into an error."""
+
+    def __init__(self, *_: Any) -> None:
+        self._descriptor = sys.stderr.fileno()
+
+    def msg(self, line: bytes) -> None:
+        try:
+            os.write(self._descriptor, line + b"\n")
+        except OSError:
+            return
+
+    debug = info = warning = error = critical = msg
+
+
 def configure_logs() -> None:
     """Send this process's structlog lines to standard error as JSON."""
     structlog.configure(
         processors=[*_PROCESSORS, _render_bytes],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=_StandardError,
         cache_logger_on_first_use=True,
     )
 

@@ -62,6 +62,16 @@ def on_starting(server: Any) -> None:
     _mine.mkdir(parents=True, exist_ok=True)
 
 
+def post_worker_init(worker: Any) -> None:
+    """Allocate the worker's counter files whole: on a full disk, writing to a hole in one would kill it."""
+    from api.metrics import open_files
+
+    open_files()
+    for counters in _mine.glob(f"*_{os.getpid()}.db"):
+        with counters.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+
+
 def child_exit(server: Any, worker: Any) -> None:
     from prometheus_client import multiprocess
 

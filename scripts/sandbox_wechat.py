@@ -23,6 +23,7 @@ import json
 import secrets
 import socket
 import string
+import sys
 import threading
 import time
 from collections import Counter
@@ -224,6 +225,11 @@ class Sandbox(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over a client that left; anything else is shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def __init__(self, port: int) -> None:
         handler = type("Handler", (_Handler,), {"wechat": Wechat()})

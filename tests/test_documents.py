@@ -1,0 +1,506 @@
+"""The documents say what is true: names are compared with the code, programs and example files are run."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from falcon import inspect as falcon_inspect
+from prometheus_client import Counter, Histogram
+
+import api.metrics
+from api.app import create_app
+from api.problems import LOGIN_FAILURES
+from api.service import Service as ApiService
+from api.settings import Settings
+from ledger.sqlite import connect
+from scripts import serve_here
+from scripts.bench_table import BEGIN, END
+from tests.conftest import ROOT, Service, free_port
+
+EXAMPLES = ROOT / "docs" / "examples"
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+PAGES = [*READMES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*PAGES, *sorted(path for path in EXAMPLES.iterdir() if path.is_file())]
+
+each_readme = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def program(page: Path, name: str) -> str:
+    """The one Python program of a page whose first line begins with `# NAME:`."""
+    (found,) = [block for block in fenced(page, "python") if block.startswith(f"# {name}:")]
+    return found
+
+
+# -- names ------------------------------------------------------------------------------------------------
+
+
+@each_readme
+def test_the_settings_documented_are_the_settings_read(readme: Path) -> None:
+    names = r"\b(?:CREDIT|WECHAT)_[A-Z_]*[A-Z]\b"
+    read = set(re.findall(names, (ROOT / "api" / "settings.py").read_text()))
+    assert len(read) == 7
+    assert set(re.findall(names, readme.read_text())) == read
+    assert set(re.findall(rf"^\| `({names})` \|", readme.read_text(), re.MULTILINE)) == read
+
+
+@each_readme
+def test_the_routes_documented_are_the_routes_of_the_app(readme: Path) -> None:
+    settings = Settings("127.0.0.1:1", Path("nowhere"), 1, 100, "wx", "s", "https://api.weixin.qq.com")
+    routes = falcon_inspect.inspect_routes(create_app(ApiService(settings)))
+    there = {
+        f"{method.method} {route.path}"
+        for route in routes
+        for method in route.methods
+        if not method.internal and method.method != "OPTIONS"
+    }
+    documented = re.findall(r"^\| `([A-Z]+ /\S*)` \|", readme.read_text(), re.MULTILINE)
+    assert len(documented) == len(set(documented))
+    assert set(documented) == there
+
+
+@each_readme
+def test_every_code_that_a_client_may_meet_is_documented(readme: Path) -> None:
+    text = readme.read_text()
+    failures = text.partition("GET /v1/me/credit        ")[2].partition("`0x02`")[0]
+    for code in LOGIN_FAILURES:
+        assert f"`{code}`" in failures
+    sources = [path.read_text() for path in (ROOT / "api").glob("*.py")]
+    problems = {code for source in sources for code in re.findall(r'Problem\(\s*\d+,\s*"([a-z-]+)"', source)}
+    assert "not-ready" in problems
+    for code in problems:
+        assert f"`{code}`" in text
+    for code in ("session-key-stale", "userinfo-invalid"):
+        assert f"`{code}`" in text
+
+
+def test_every_failure_code_is_in_the_table_of_wechats_errors_or_is_our_own() -> None:
+    text = (ROOT / "docs" / "wechat.md").read_text()
+    for code in LOGIN_FAILURES:
+        assert f"`{code}`" in text or code in ("not-committed", "outcome-unknown")
+
+
+def test_the_metrics_documented_are_the_metrics_there() -> None:
+    metrics = [value for value in vars(api.metrics).values() if isinstance(value, Counter | Histogram)]
+    there = {
+        metric.describe()[0].name + ("_total" if isinstance(metric, Counter) else "") for metric in metrics
+    }
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert set(re.findall(r"^\| `(credit_\w+)` \| (?:counter|histogram) \|", text, re.MULTILINE)) == there
+
+
+@each_readme
+def test_the_curl_lines_are_those_of_the_banner(readme: Path) -> None:
+    banner = serve_here._BANNER.format(bind="127.0.0.1:3000", data="data")
+    lines = [line.strip() for line in banner.splitlines() if "curl" in line]
+    assert len(lines) == 3
+    for line in lines:
+        assert f"$ {line}\n" in readme.read_text()
+
+
+def test_both_readmes_have_the_same_examples_and_chapters() -> None:
+    english, chinese = (readme.read_text() for readme in READMES)
+    blocks = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+    assert blocks.findall(english) == blocks.findall(chinese)
+    levels = [re.findall(r"^#+(?= )", blocks.sub("", text), re.MULTILINE) for text in (english, chinese)]
+    assert levels[0] == levels[1]
+
+
+# -- form -------------------------------------------------------------------------------------------------
+
+
+def _anchors(page: Path) -> set[str]:
+    """The fragments that GitHub gives to a page's headings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    for link in links:
+        if "://" in link:
+            continue
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        if fragment:
+            assert fragment in _anchors(target), link
+
+
+_HOSTS = {
+    "127.0.0.1:3000",
+    "api.weixin.qq.com",
+    "keepachangelog.com",
+    "semver.org",
+    "your.domain",
+    "你的域名",
+    "credit_ledger",  # nginx's own name for the service
+    "$host$request_uri",
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_document_names_a_registry_or_a_place_on_somebodys_machine(document: Path) -> None:
+    text = document.read_text()
+    assert {urlsplit(url).netloc for url in re.findall(r"https?://[^\s`\"'|)，;]+", text)} <= _HOSTS
+    for private in ("/work/", "/root/", "/home/", "/tmp/", "index-url", "registry.", "pypi"):
+        assert private not in text
+
+
+@each_readme
+def test_the_benchmark_finds_its_place(readme: Path) -> None:
+    text = readme.read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
+    assert text.index(BEGIN) < text.index(END)
+
+
+# -- programs ---------------------------------------------------------------------------------------------
+
+
+def run(*command: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    # As the editable install in .venv has it: programs in other places can import the product.
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+
+
+def recompute(tmp_path: Path, ledger: Path, openid: str) -> "subprocess.CompletedProcess[str]":
+    """Runs the auditor's program, which uses Python's own SQLite: a process of its own, and isolated (-I)."""
+    script = tmp_path / "chain.py"
+    script.write_text(program(READMES[0], "chain.py"))
+    return run(sys.executable, "-I", script, ledger, openid)
+
+
+def head_of(ledger: Path, openid: str) -> str:
+    connection = connect(ledger, read_only=True)
+    (head,) = connection.execute("SELECT head FROM account WHERE openid = ?", (openid,)).fetchone()
+    connection.close()
+    return str(head.hex())
+
+
+def test_an_auditor_can_recompute_a_chain_beside_the_running_service(service: Service, tmp_path: Path) -> None:
+    service.login("documented")
+    openid = service.openid_of("documented")
+    service.grant(openid, 50, "sorry for the delay 🙏", "ticket-1234")
+    ledger = service.data / "ledger.db"
+    done = recompute(tmp_path, ledger, openid)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"3 events, head {head_of(ledger, openid)}\n"
+
+
+def test_a_backup_is_whole_and_an_auditor_finds_what_was_changed_in_it(
+    new_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = new_service()
+    token = service.login("alice")
+    openid = service.openid_of("alice")
+    service.grant(openid, 50, "gift", "k1")
+    script, target = tmp_path / "backup.py", tmp_path / "backup"
+    script.write_text(program(ROOT / "docs" / "operations.md", "backup.py"))
+    target.mkdir(mode=0o700)
+    done = run(sys.executable, script, service.data, target)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in target.iterdir()) == ["access.db", "ledger.db"]
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in target.iterdir())
+    assert run(sys.executable, script, service.data, target).returncode != 0, "nothing is overwritten"
+    assert service.credit(token) == {"credit": 150}
+
+    command = [sys.executable, "-c", "from scripts.credit_ledger import main; main()", "audit"]
+    assert run(*command, CREDIT_DATA=str(target)).stdout == "3 events, 1 accounts, 150 credits: good\n"
+    ledger = target / "ledger.db"
+    assert recompute(tmp_path, ledger, openid).returncode == 0
+    tampering = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+        " c.execute('DROP TRIGGER event_is_never_updated');"
+        " c.execute(\"UPDATE event SET data = replace(data, 'gift', 'gilt') WHERE version = 3\"); c.commit()"
+    )
+    assert run(sys.executable, "-c", tampering, ledger).returncode == 0
+    done = recompute(tmp_path, ledger, openid)
+    assert (done.returncode, done.stderr) == (1, "version 3 is wrong\n")
+
+    # Restoring: the untouched copy, the key, and the token of before.
+    shutil.rmtree(target)
+    target.mkdir(mode=0o700)
+    assert run(sys.executable, script, service.data, target).returncode == 0
+    shutil.copy2(service.data / "secret.key", target)
+    service.stop()
+    restored = new_service(target)
+    assert restored.credit(token) == {"credit": 150}
+
+
+def _curl_is_new_enough() -> bool:
+    if not shutil.which("curl") or not shutil.which("bash"):
+        return False
+    version = re.match(r"curl (\d+)\.(\d+)", run("curl", "--version").stdout)
+    return version is not None and (int(version[1]), int(version[2])) >= (7, 82)
+
+
+@pytest.mark.skipif(
+    not _curl_is_new_enough(), reason="the curl lines were NOT run: bash or curl 7.82 is missing"
+)
+def test_the_three_curl_lines_log_in_and_read_credit(service: Service) -> None:
+    banner = serve_here._BANNER.format(bind=f"127.0.0.1:{service.port}", data="data")
+    lines = [line.strip() for line in banner.splitlines() if "curl" in line]
+    done = run("bash", "-c", "\n".join(lines))
+    credit, events = done.stdout.splitlines()
+    assert credit == '{"credit":100}'
+    assert events.startswith('{"events":[{"version":2,"type":"CreditGranted","data":{"amount":100,')
+
+
+# -- example files ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Proxy:
+    """A proxy on loopback in front of the service, and everything that it logged."""
+
+    url: str
+    plain_url: str
+    logs: list[Path]
+    process: "subprocess.Popen[bytes]"
+    session: requests.Session
+
+    def log(self) -> str:
+        return "".join(path.read_text() for path in self.logs if path.exists())
+
+
+def put(text: str, old: str, new: str) -> str:
+    assert old in text, f"the example file has no {old!r} any more"
+    return text.replace(old, new)
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate of `localhost`, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    chain, private = directory / "fullchain.pem", directory / "privkey.pem"
+    chain.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return chain, private
+
+
+_WRITABLE = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+def nginx_command(directory: Path, upstream: int, tls: int, plain: int) -> tuple[list[str], list[Path]]:
+    """The example file with ports, certificate and logs of the test's own, inside a bare http block."""
+    site = (EXAMPLES / "nginx.conf").read_text()
+    site = re.sub(r"^ *listen \[::\]:.*\n", "", site, flags=re.MULTILINE)  # not every machine has IPv6
+    site = put(site, "listen 80;", f"listen 127.0.0.1:{plain};")
+    site = put(site, "listen 443 ssl", f"listen 127.0.0.1:{tls} ssl")
+    site = put(site, "server 127.0.0.1:3000;", f"server 127.0.0.1:{upstream};")
+    site = put(site, "/etc/letsencrypt/live/credit.example.com/", f"{directory}/")
+    site = put(site, "/var/log/nginx/", f"{directory}/")
+    site = put(site, "credit.example.com", "localhost")
+    (directory / "site.conf").write_text(site)
+    paths = "".join(f"{name}_temp_path {directory}/{name};" for name in _WRITABLE)
+    user = "user root;" if os.geteuid() == 0 else ""
+    (directory / "nginx.conf").write_text(
+        f"{user} daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/main.log;\n"
+        f"events {{}}\nhttp {{ {paths} include {directory}/site.conf; }}\n"
+    )
+    options = ["-p", str(directory), "-e", f"{directory}/main.log", "-c", f"{directory}/nginx.conf"]
+    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+    checked = run(nginx, "-t", *options)
+    assert checked.returncode == 0, checked.stderr
+    assert "[warn]" not in checked.stderr
+    return [nginx, *options], [directory / "credit-ledger.log"]
+
+
+def caddy_command(directory: Path, upstream: int, tls: int, plain: int) -> tuple[list[str], list[Path]]:
+    """The example file with ports and certificate of the test's own; its log goes to standard error."""
+    site = (EXAMPLES / "Caddyfile").read_text()
+    site = put(site, "reverse_proxy 127.0.0.1:3000", f"reverse_proxy 127.0.0.1:{upstream}")
+    site = put(
+        site,
+        "\ncredit.example.com {\n",
+        f"\nlocalhost {{\n\ttls {directory}/fullchain.pem {directory}/privkey.pem\n\tbind 127.0.0.1\n",
+    )
+    options = f"\tadmin off\n\thttp_port {plain}\n\thttps_port {tls}\n"
+    file = directory / "Caddyfile"
+    file.write_text(put(site, "\n{\n", "\n{\n" + options))
+    validated = run("caddy", "validate", "--adapter", "caddyfile", "--config", EXAMPLES / "Caddyfile")
+    assert validated.returncode == 0, validated.stderr
+    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(file)], [directory / "stderr"]
+
+
+def _have(name: str) -> bool:
+    return shutil.which(name) is not None or Path(f"/usr/sbin/{name}").exists()
+
+
+_COMMANDS: dict[str, Callable[..., tuple[list[str], list[Path]]]] = {
+    "nginx": nginx_command,
+    "caddy": caddy_command,
+}
+
+
+each_proxy = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(
+                not _have(name), reason=f"the example file of {name} was NOT tested: apt-get install {name}"
+            ),
+        )
+        for name in _COMMANDS
+    ],
+)
+
+
+@contextmanager
+def proxying(name: str, upstream: int, directory: Path) -> Iterator[Proxy]:
+    """The example file of nginx or Caddy, running in front of a port of this machine."""
+    tls, plain = free_port(), free_port()
+    chain, _ = certificate(directory)
+    command, logs = _COMMANDS[name](directory, upstream, tls, plain)
+    environ = {**os.environ, "HOME": str(directory)}
+    environ |= dict.fromkeys(("XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(directory))
+    with (directory / "stderr").open("wb") as output:
+        process = subprocess.Popen(command, cwd=directory, env=environ, stdout=output, stderr=output)
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = str(chain)
+    running = Proxy(f"https://localhost:{tls}", f"http://localhost:{plain}", logs, process, session)
+    try:
+        _wait_until_up(running, directory / "stderr")
+        yield running
+    finally:
+        session.close()
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_up(proxy: Proxy, output: Path) -> None:
+    deadline = time.monotonic() + 15
+    while True:
+        assert proxy.process.poll() is None, output.read_text()
+        try:
+            proxy.session.get(f"{proxy.url}/healthz", timeout=2)
+            return
+        except requests.ConnectionError:
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.05)
+
+
+def post(proxy: Proxy, path: str, body: dict[str, Any]) -> requests.Response:
+    return proxy.session.post(proxy.url + path, json=body, timeout=15)
+
+
+@each_proxy
+def test_the_example_of_a_proxy_serves_the_mini_program_and_keeps_private_what_is(
+    name: str, service: Service, tmp_path: Path
+) -> None:
+    with proxying(name, service.port, tmp_path) as proxy:
+        check_proxy(proxy, service)
+
+
+def check_proxy(proxy: Proxy, service: Service) -> None:
+    token = post(proxy, "/login", {"code": f"dev-proxied-{time.time_ns()}"}).json()["token"]
+    bearer = {"Authorization": f"Bearer {token}"}
+    get = proxy.session.get
+    answer = get(f"{proxy.url}/v1/me/credit", headers=bearer, timeout=5)
+    assert answer.json() == {"version": 2, "credit": 100}
+    assert "max-age" in answer.headers["Strict-Transport-Security"]
+    assert get(f"{proxy.url}/credit", params={"token": token}, timeout=5).json() == {"credit": 100}
+
+    redirected = get(f"{proxy.plain_url}/credit?token={token}", allow_redirects=False, timeout=5)
+    assert redirected.status_code == 308
+    assert redirected.headers["Location"].startswith("https://localhost")
+
+    private = ("/metrics", "/metrics?x", "/readyz", "//metrics", "/metrics/", "/%6Detrics", "/x/../metrics")
+    for path in private:
+        request = requests.Request("GET", proxy.url).prepare()
+        request.url = proxy.url + path  # requests would tidy it up
+        refused = proxy.session.send(request, timeout=5)
+        assert refused.status_code == 404, path
+        assert "credit_requests" not in refused.text
+
+    for path in ("/credit", "/v1/me/credit"):
+        named = get(proxy.url + path, headers={"X-Request-ID": "chosen-by-a-client"}, timeout=5)
+        request_id = named.headers["X-Request-ID"]
+        assert request_id != "chosen-by-a-client"
+        assert f'"request_id":"{request_id}"' in service.log
+
+    for size in (66_000, 1_000_000):
+        assert post(proxy, "/login", {"code": "x" * size}).status_code == 413
+    assert post(proxy, "/login", {"code": "x" * 65_000}).json()["code"] == "code-invalid"
+
+    deadline = time.monotonic() + 5
+    while request_id not in proxy.log() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert request_id in proxy.log()
+    assert "/credit" in proxy.log()
+    assert token not in proxy.log()
+
+
+@each_proxy
+def test_the_example_of_a_proxy_logs_no_token_when_the_service_is_away(name: str, tmp_path: Path) -> None:
+    """Lines about errors quote requests, in files and formats of their own."""
+    with proxying(name, free_port(), tmp_path) as proxy:
+        headers = {"Authorization": "Bearer a-secret-token"}
+        for token in ("a-secret-token", "another&token=a-secret-token"):
+            url = f"{proxy.url}/credit?token={token}"
+            assert proxy.session.get(url, headers=headers, timeout=10).status_code == 502
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"/credit" in text for text in written)
+    assert not any(b"a-secret-token" in text for text in written)
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None,
+    reason="the example of a systemd unit was NOT tested: apt-get install systemd",
+)
+def test_the_example_of_a_systemd_unit_verifies(tmp_path: Path) -> None:
+    text = (EXAMPLES / "credit-ledger.service").read_text()
+    command = ".venv/bin/gunicorn -c scripts/gunicorn_conf.py"
+    assert f"ExecStart=/opt/credit-ledger/{command}\n" in text
+    assert command in (ROOT / "docs" / "operations.md").read_text()
+    # It looks whether the program is there; nothing is started.
+    text = put(text, f"/opt/credit-ledger/{command}", sys.executable)
+    unit = tmp_path / "credit-ledger.service"
+    unit.write_text(put(text, "WorkingDirectory=/opt/credit-ledger", "WorkingDirectory=/"))
+    done = run("systemd-analyze", "verify", "--man=no", unit)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
