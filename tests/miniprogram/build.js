@@ -3,11 +3,12 @@
  *
  * Modules and templates go into bundle.js as functions, so that the page needs no eval.
  */
+import { fileURLToPath } from 'node:url';
 import fs from 'node:fs';
 import path from 'node:path';
 import { TmplGroup } from 'glass-easel-template-compiler';
 
-const here = import.meta.dirname;
+const here = fileURLToPath(new URL('.', import.meta.url)); // import.meta.dirname is not in Node 18
 const source = path.resolve(here, '../../miniprogram');
 const output = path.resolve(process.argv[2]);
 const read = (file) => fs.readFileSync(path.join(source, file), 'utf8');

@@ -1,10 +1,14 @@
 /** A phone for the node tests: the mini-program's modules, freshly loaded, on storage of its own. */
+import { webcrypto } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
 import { createRequire } from 'node:module';
 import net from 'node:net';
 import path from 'node:path';
 import { createWx } from './wx.js';
 
-export const SOURCE = path.resolve(import.meta.dirname, '../../miniprogram');
+globalThis.crypto ??= webcrypto; // wx.js expects it, and Node 18 has no such global
+
+export const SOURCE = fileURLToPath(new URL('../../miniprogram', import.meta.url));
 const require = createRequire(import.meta.url);
 const { baseUrl } = require(path.join(SOURCE, 'config.js'));
 

@@ -1,7 +1,7 @@
 /** WeChat's own compiler, as DevTools runs it, over every wxml and wxss; it exits with its first complaint. */
-import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import compiler from 'miniprogram-compiler';
 
-const source = path.resolve(import.meta.dirname, '../../miniprogram');
+const source = fileURLToPath(new URL('../../miniprogram', import.meta.url));
 compiler.wxmlToJs(source);
 compiler.wxssToJs(source);
