@@ -6,6 +6,7 @@ import falcon.asgi
 
 from api import me, operations, problems, tutorial
 from api.logs import configure_logs
+from api.metrics import REQUESTS
 from api.service import Service
 from api.settings import read_settings
 from api.telemetry import Telemetry
@@ -34,7 +35,38 @@ def create_app(service: Service) -> falcon.asgi.App[Any, Any]:
     return app
 
 
-def from_environment() -> falcon.asgi.App[Any, Any]:
+class AnswerTheSilent:
+    """Answers 408 where the application answered nothing.
+
+    A body that was announced and never sent reaches Falcon as a client that left, so it says nothing, and
+    gunicorn makes a 500 of that.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        answered = False
+
+        async def noting(message: dict[str, Any]) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        await self._app(scope, receive, noting)
+        if scope["type"] == "http" and not answered:
+            REQUESTS.labels("other", "unmatched", 408).inc()
+            body = problems.problem(408, "body-timeout", "The body did not come in time.", {})
+            headers = [
+                (b"content-type", problems.PROBLEM_JSON.encode()),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
+            await send({"type": "http.response.start", "status": 408, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+
+def from_environment() -> AnswerTheSilent:
     """What gunicorn loads. There is no falling back to a sandbox here: a setting that lacks is an error."""
     configure_logs()
-    return create_app(Service(read_settings()))
+    return AnswerTheSilent(create_app(Service(read_settings())))

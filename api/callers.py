@@ -23,13 +23,13 @@ def caller(service: Service, req: falcon.asgi.Request) -> access.Session | None:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer":
             return None
-    return _session(service, token.strip())
+    return _session(service, token.strip(" "))
 
 
 def bearer(service: Service, req: falcon.asgi.Request) -> access.Session:
     """The session of `Authorization: Bearer`, the only place `/v1` takes a token from, or a 401 Problem."""
     scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
-    session = _session(service, token.strip()) if scheme.lower() == "bearer" else None
+    session = _session(service, token.strip(" ")) if scheme.lower() == "bearer" else None
     if session is None:
         problem = Problem(401, "not-logged-in", NOT_LOGGED_IN)
         problem.headers = {"WWW-Authenticate": "Bearer"}

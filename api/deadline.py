@@ -17,6 +17,8 @@ class Call:
         self._ends = time.monotonic() + deadline_s
         self._aborted = False
         self._socket: socket.socket | None = None
+        # The socket is cut only while this call reads from it: afterwards it may carry the thread's next one.
+        self._lock = threading.Lock()
 
     def left_s(self) -> float:
         return 0.0 if self._aborted else self._ends - time.monotonic()
@@ -31,26 +33,33 @@ class Call:
 
     def abort(self) -> None:
         """End the call now: cut its connection, so that the thread that reads from it wakes up."""
-        self._aborted = True
-        if self._socket is not None:
-            try:
-                # The plain socket's method: that of a TLS socket first forgets the TLS state that the other
-                # thread is using.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-            except OSError:
-                return  # it was closed meanwhile, which is all that was wanted
+        with self._lock:
+            self._aborted = True
+            self._cut()
 
     def __enter__(self) -> None:
         _in_progress.call = self
 
     def __exit__(self, *_: object) -> None:
         _in_progress.call = None
-        self._socket = None
+        with self._lock:
+            self._socket = None
 
     def reads_from(self, used: socket.socket) -> None:
-        self._socket = used
-        if self._aborted:
-            self.abort()
+        with self._lock:
+            self._socket = used
+            if self._aborted:
+                self._cut()
+
+    def _cut(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            # The plain socket's method: that of a TLS socket first forgets the TLS state that the other
+            # thread is using.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        except OSError:
+            return  # it was closed meanwhile, which is all that was wanted
 
 
 _in_progress = threading.local()

@@ -51,8 +51,8 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
         return await future
 
     async def probe(self) -> None:
-        """Commit nothing; raises where that cannot be done."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._committer.commit, [])
+        """Commit a change that changes nothing; raises where that cannot be done."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._committer.probe)
 
     async def close(self) -> None:
         """Wait for what was submitted, then close the file."""
@@ -103,7 +103,7 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-        if isinstance(failure, OutcomeUnknown) and failure.disk_failed:
+        if any(isinstance(outcome, OutcomeUnknown) and outcome.disk_failed for outcome in outcomes):
             self._on_disk_failure()
         self._running = bool(self._waiting)
         if self._waiting:

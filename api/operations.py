@@ -19,6 +19,8 @@ class Healthz:
         resp.content_type = falcon.MEDIA_JSON
         resp.data = b'{"status":"up"}'
 
+    on_head = on_get
+
 
 class Readyz:
     """`GET /readyz`: both databases can be written and are of the schema that this release knows."""

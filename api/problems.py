@@ -57,13 +57,17 @@ class Problem(falcon.HTTPError):
         self.figures = figures
 
 
-def write_problem(resp: falcon.Response, status: int, code: str, detail: str, figures: dict[str, Any]) -> None:
+def problem(status: int, code: str, detail: str, figures: dict[str, Any]) -> bytes:
     title = falcon.code_to_http_status(status).partition(" ")[2]
-    resp.status = status
-    resp.content_type = PROBLEM_JSON
-    resp.data = msgspec.json.encode(
+    return msgspec.json.encode(
         {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **figures}
     )
+
+
+def write_problem(resp: falcon.Response, status: int, code: str, detail: str, figures: dict[str, Any]) -> None:
+    resp.status = status
+    resp.content_type = PROBLEM_JSON
+    resp.data = problem(status, code, detail, figures)
 
 
 def install(app: falcon.asgi.App[Any, Any]) -> None:
@@ -141,6 +145,7 @@ async def _unexpected(
     req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
 ) -> None:
     # The edge of the process: whatever nobody foresaw is logged whole and answered with nothing.
-    log.error("unexpected error", request_id=req.context.request_id, exc_info=error)
+    request_id = req.context.get("request_id")  # none yet where a method was refused before all else
+    log.error("unexpected error", request_id=request_id, exc_info=error)
     detail = "This is our fault; the log has the details under the request's id."
-    write_problem(resp, 500, "internal-error", detail, {"request_id": req.context.request_id})
+    write_problem(resp, 500, "internal-error", detail, {"request_id": request_id})

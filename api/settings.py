@@ -74,7 +74,8 @@ def data_directory(environ: Mapping[str, str] = os.environ) -> Path:
 def _required(environ: Mapping[str, str], name: str, what: str) -> str:
     value = environ.get(name, "")
     if not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise SettingError(f"{name} is not set: it is {what} (scripts/serve without it runs the sandbox)")
+        state = "holds a space" if value else "is not set"
+        raise SettingError(f"{name} {state}: it is {what} (scripts/serve without it runs the sandbox)")
     return value
 
 
@@ -91,12 +92,18 @@ def _bind(environ: Mapping[str, str]) -> str:
     bind = environ.get("CREDIT_BIND", "") or "127.0.0.1:3000"
     if not re.fullmatch(r"unix:\S+|([^\s:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", bind):
         raise SettingError(f"CREDIT_BIND must be HOST:PORT or unix:PATH, not {bind!r}")
+    if not bind.startswith("unix:") and int(bind.rpartition(":")[2]) > 65535:
+        raise SettingError(f"CREDIT_BIND must have a port up to 65535, not {bind!r}")
     return bind
 
 
 def _wechat_api(environ: Mapping[str, str]) -> str:
     address = environ.get("WECHAT_API", "") or "https://api.weixin.qq.com"
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # raises where it is no port
+    except ValueError as error:
+        raise SettingError(f"WECHAT_API is not an address: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise SettingError(f"WECHAT_API must be an address like https://api.weixin.qq.com, not {address!r}")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:

@@ -15,6 +15,8 @@ from api.metrics import LATENCY, REQUESTS
 from api.problems import Problem
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+# A token or code that somebody put into the path by mistake has no business in a log.
+_SECRET_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{32,}", re.ASCII)
 _UNMATCHED: Final = "unmatched"
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _HEADERS: Final = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
@@ -30,8 +32,8 @@ class Telemetry:
         given = req.get_header("X-Request-ID")
         known = given is not None and _REQUEST_ID.fullmatch(given)
         req.context.request_id = given if known else secrets.token_hex(8)
-        if "//" in req.path:
-            # Falcon would route it as if the slash were one, which a proxy's rules for the path may not.
+        if "//" in req.path or b"%2f" in req.scope.get("raw_path", b"").lower():
+            # Falcon would route it as if it were one plain slash, which a proxy's rules for the path may not.
             raise Problem(404, "not-found", "There is nothing at this path.")
         if req.query_string and any(isinstance(value, list) for value in req.params.values()):
             raise Problem(400, "repeated-parameter", "A query parameter may be given once.")
@@ -39,6 +41,9 @@ class Telemetry:
     async def process_response(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, req_succeeded: bool
     ) -> None:
+        if "request_id" not in req.context:  # Falcon refused the method before it asked us anything
+            req.context.started = time.perf_counter()
+            req.context.request_id = secrets.token_hex(8)
         resp.set_headers(_HEADERS)
         resp.set_header("X-Request-ID", req.context.request_id)
         seconds = time.perf_counter() - req.context.started
@@ -51,7 +56,7 @@ class Telemetry:
             "request",
             request_id=req.context.request_id,
             method=method,
-            path=req.path[:200],
+            path=_SECRET_LIKE.sub("...", req.path[:200]),
             status=status,
             ms=round(seconds * 1000, 2),
         )

@@ -3,6 +3,7 @@
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,15 +45,22 @@ class Vault:
 
 
 def create_secret_key(path: Path) -> None:
-    """Write a new key to `path` with mode 0600, durably, unless there is one."""
+    """Write a new key to `path` with mode 0600, durably, unless there is one.
+
+    It appears whole or not at all: a key file that was cut short would keep the service from ever starting.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(_KEY_BYTES) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
 
 
 def open_vault(path: Path) -> Vault:

@@ -100,8 +100,10 @@ class WechatClient:
             WECHAT_CALLS.labels(failure.code).inc()
             raise
         finally:
+            # However it ended, also with a client that left: no thread goes on reading for nobody.
             self._waiting -= 1
             watchdog.cancel()
+            call.abort()
         WECHAT_CALLS.labels("ok").inc()
         return identity
 

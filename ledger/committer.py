@@ -14,6 +14,7 @@ from ledger.sqlite import Turnstile, WritableFile, turnstile_path
 StoreT = TypeVar("StoreT", bound=WritableFile)
 CommandT = TypeVar("CommandT")
 OutcomeT = TypeVar("OutcomeT")
+ResultT = TypeVar("ResultT")
 
 
 class Committer(Generic[StoreT, CommandT, OutcomeT]):
@@ -63,6 +64,13 @@ class Committer(Generic[StoreT, CommandT, OutcomeT]):
                     return [error]
                 return [outcome for command in commands for outcome in self._alone(command)]
 
+    def probe(self) -> None:
+        """Write to the file without changing it, and commit; raises what a commit would."""
+        if self._turnstile is None:
+            self._turnstile = Turnstile(self._turnstile_path)
+        with self._turnstile:
+            self._in_transaction(lambda store: store.rewrite_head())
+
     def close(self) -> None:
         if self._store is not None and self._turnstile is not None:
             with self._turnstile:  # closing the last connection checkpoints
@@ -81,6 +89,9 @@ class Committer(Generic[StoreT, CommandT, OutcomeT]):
             return [error]
 
     def _transaction(self, commands: Sequence[CommandT]) -> list[OutcomeT | Exception]:
+        return self._in_transaction(lambda store: [self._attempt(store, command) for command in commands])
+
+    def _in_transaction(self, work: Callable[[StoreT], ResultT]) -> ResultT:
         if self._disk_failure is not None:
             raise NotCommitted(f"this process stopped writing after a disk failure: {self._disk_failure}")
         if self._store is None:
@@ -88,7 +99,7 @@ class Committer(Generic[StoreT, CommandT, OutcomeT]):
         store = self._store
         store.begin()
         try:
-            outcomes = [self._attempt(store, command) for command in commands]
+            result = work(store)
             store.commit()
         except OutcomeUnknown as unknown:
             # What this connection believes about the file may be wrong now; the next batch opens another.
@@ -100,7 +111,7 @@ class Committer(Generic[StoreT, CommandT, OutcomeT]):
         except BaseException:
             store.rollback()
             raise
-        return outcomes
+        return result
 
     def _attempt(self, store: StoreT, command: CommandT) -> OutcomeT | Exception:
         try:

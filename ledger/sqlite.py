@@ -220,6 +220,11 @@ class WritableFile:
                 disk_failed=is_disk_failure(error),
             ) from error
 
+    def rewrite_head(self) -> None:
+        """Write the schema version that is there once more: a page to commit, and no change."""
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        self.connection.execute(f"PRAGMA user_version={version}")
+
     def rollback(self) -> None:
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")

@@ -175,7 +175,7 @@ def _ledger() -> Iterator[Path]:
     """The ledger's path; what goes wrong with it becomes one sentence."""
     try:
         yield ledger_path(data_directory())
-    except (LedgerFault, SettingError) as fault:
+    except (LedgerFault, SettingError, PermissionError) as fault:
         raise _Failure(str(fault)) from None
 
 

@@ -28,7 +28,10 @@ bind = [_settings.bind]
 workers = _settings.workers
 backlog = 2048
 keepalive = 30
-# Longer than the longest request, a login that waits 5 s for WeChat; idle connections are closed then.
+# Beyond these a worker takes no connection. One that never sends a whole request holds its place: the proxy in
+# front (docs/examples) is what times those out.
+worker_connections = 1000
+# Longer than the longest request, a login that waits 5 s for WeChat: then what is open is closed.
 graceful_timeout = 10
 logconfig_dict = standard_logging()
 proc_name = "credit-ledger"

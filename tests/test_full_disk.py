@@ -55,6 +55,7 @@ def test_a_full_disk_stops_writes_only_and_loses_nothing(
     for _ in range(20):
         assert service.credit(token) == {"credit": 100}
     assert service.get("/healthz").status_code == 200
+    assert service.get("/readyz").status_code == 503, "a file that cannot be written is not ready"
     assert set(service.worker_pids()) == workers, "no worker died of it"
 
     ballast.unlink()

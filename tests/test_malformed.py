@@ -147,6 +147,7 @@ def test_a_query_parameter_may_be_given_once(service: Service, path: str) -> Non
         ("//credit", 404),
         ("/v1//me", 404),
         ("/%2fcredit", 404),
+        ("/v1%2Fme", 404),
         ("/credit/", 404),
         ("/CREDIT", 404),
         ("/credit%00", 404),
@@ -205,6 +206,10 @@ def test_a_strange_authorization_is_nobody(service: Service, header: str) -> Non
 
 
 RAW = {
+    "a method that is Falcon's own": b"WEBSOCKET /credit HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a length of 5,000 digits": b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: "
+    + b"9" * 5000
+    + b"\r\n\r\n",
     "garbage": b"\x00\xff\x00\xff garbage\r\n\r\n",
     "no version": b"GET /credit\r\n\r\n",
     "a huge head": b"GET /credit HTTP/1.1\r\nHost: a\r\n" + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n",
@@ -247,6 +252,17 @@ def test_malformed_http_is_never_a_500_and_the_next_client_is_served(service: Se
     status = answer.split(b" ", 2)[1][:1] if answer.startswith(b"HTTP/") else b""
     assert status in (b"", b"2", b"4"), answer[:500]
     assert service.get("/healthz").status_code == 200
+
+
+def test_a_body_that_never_comes_is_answered_408(service: Service) -> None:
+    """Falcon takes it for a client that left and says nothing, of which gunicorn makes a 500."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as client:
+        client.sendall(
+            b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        )
+        head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408")
+    assert json.loads(body)["code"] == "body-timeout"
 
 
 def test_half_sent_requests_keep_nobody_waiting(service: Service) -> None:

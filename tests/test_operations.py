@@ -133,6 +133,7 @@ def test_no_secret_is_ever_logged(new_service: Callable[..., Service], sandbox: 
         f"{service.url}/userinfo?token={token}", json=sandbox.user_info("alice", nickName="x"), timeout=5
     )
     requests.get(f"{service.url}/nowhere?token={token}&token={token}", timeout=5)
+    requests.get(f"{service.url}/credit%3Ftoken={token}", timeout=5)
     with socket.create_connection(("127.0.0.1", service.port)) as client:
         client.sendall(f"GET /credit?token={token} HTTP/9.9\r\nBroken {token}\r\n\r\n".encode())
         client.recv(1000)
@@ -244,6 +245,10 @@ def test_it_refuses_to_start_without_its_wechat_settings(stopped: Service, name:
         ("CREDIT_BIND", "nonsense port"),
         ("WECHAT_API", "api.weixin.qq.com"),
         ("WECHAT_API", "http://api.weixin.qq.com"),
+        ("WECHAT_API", "http://[bad"),
+        ("WECHAT_API", "https://api.weixin.qq.com:99999"),
+        ("WECHAT_SECRET", "with a space"),
+        ("CREDIT_BIND", "127.0.0.1:99999"),
         ("CREDIT_DATA", "/proc/nowhere"),
     ],
 )

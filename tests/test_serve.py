@@ -100,6 +100,18 @@ def test_ctrl_c_stops_all_of_it_the_sandbox_included(serve: Serve, how: signal.S
         requests.get(f"http://127.0.0.1:{serve.port}/healthz", timeout=2)
 
 
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL])
+def test_a_closed_terminal_or_a_kill_leaves_nothing_running(serve: Serve, how: signal.Signals) -> None:
+    """gunicorn takes HUP for "reload", and nothing can be told to a process that is killed."""
+    serve.wait()
+    os.killpg(serve.process.pid, how)
+    serve.process.wait(20)
+    deadline = time.monotonic() + 15
+    while serve.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert serve.processes() == []
+
+
 def test_half_of_the_wechat_settings_is_a_mistake_and_no_sandbox(tmp_path: Path) -> None:
     serve = Serve(tmp_path, WECHAT_APPID="wx1234567890123456")
     assert serve.process.wait(20) != 0

@@ -15,7 +15,7 @@ from api.access import (
     TOUCH_INTERVAL_US,
     Profile,
 )
-from api.vault import Vault
+from api.vault import Vault, create_secret_key, open_vault
 from ledger.sqlite import Connection
 
 NOW = 1_800_000_000_000_000
@@ -125,3 +125,25 @@ def test_what_is_sealed_opens_with_the_same_key_for_the_same_person_only() -> No
             opener.unseal(name, text)
     assert vault.made(vault.check())
     assert not other.made(vault.check())
+
+
+def test_a_secret_key_that_was_cut_short_is_never_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that dies while it writes the key must not keep the service from ever starting."""
+
+    def die(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "secret.key"
+    monkeypatch.setattr("os.fsync", die)
+    with pytest.raises(KeyboardInterrupt):
+        create_secret_key(path)
+    assert not path.exists()
+    monkeypatch.undo()
+    create_secret_key(path)
+    key = path.read_text()
+    create_secret_key(path)
+    assert path.read_text() == key
+    assert open_vault(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["secret.key"]

@@ -1,0 +1,86 @@
+"""The WeChat client by itself: what its threads do when nobody waits for them any more."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from api.wechat import LoginFailed, WechatClient
+
+CLIENTS = 16  # as many as there are threads that call WeChat
+
+
+@pytest.fixture
+def trickling_wechat() -> Iterator[str]:
+    """A server whose head goes on for ever, a byte at a time."""
+    listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+    ended = threading.Event()
+
+    def trickle(client: socket.socket) -> None:
+        try:
+            client.sendall(b"HTTP/1.1 200 OK\r\nX-Trickle: ")
+            while not ended.wait(0.2):
+                client.sendall(b".")
+        except OSError:
+            client.close()
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=trickle, args=(client,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    ended.set()
+    listening.close()
+
+
+def reading_threads() -> int:
+    return sum(thread.name.startswith("wechat") for thread in threading.enumerate())
+
+
+def test_clients_that_leave_during_a_login_take_their_threads_with_them(trickling_wechat: str) -> None:
+    """gunicorn cancels the request of a client that left; a thread that reads on would be lost to all."""
+    client = WechatClient(trickling_wechat, "wx0", "secret")
+
+    async def leave_and_come_back() -> float:
+        calls = [asyncio.create_task(client.identify(f"code-{number}")) for number in range(CLIENTS)]
+        await asyncio.sleep(0.5)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        idle = client._threads
+        started = time.monotonic()
+        # Each thread is free again: as many jobs run at once as there are threads.
+        meet = threading.Barrier(CLIENTS, timeout=3)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(idle, meet.wait) for _ in range(CLIENTS)))
+        return time.monotonic() - started
+
+    asyncio.run(leave_and_come_back())
+    client.close()
+    deadline = time.monotonic() + 5
+    while reading_threads() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert reading_threads() == 0
+
+
+def test_a_deadline_frees_the_thread_as_well_as_the_caller(trickling_wechat: str) -> None:
+    client = WechatClient(trickling_wechat, "wx0", "secret")
+
+    async def identify() -> None:
+        with pytest.raises(LoginFailed, match="wechat-unreachable"):
+            await client.identify("code")
+
+    asyncio.run(identify())
+    client.close()
+    deadline = time.monotonic() + 3
+    while reading_threads() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert reading_threads() == 0
