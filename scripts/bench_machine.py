@@ -71,7 +71,7 @@ def conditions(directory: Path) -> dict[str, object]:
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": cpu[0].partition(":")[2].strip() if cpu else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "file_system": file_system(directory),
         "syncs": f"{_syncs_per_second(directory):,.0f}",
         "python": platform.python_version(),
