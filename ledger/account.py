@@ -4,38 +4,219 @@ from typing import Final
 
 import msgspec
 
-from ledger.events import CreditGranted, Event, UserRegistered
+from ledger.errors import CorruptEvent
+from ledger.events import (
+    AccountFrozen,
+    AccountUnfrozen,
+    CheckedIn,
+    CreditExpired,
+    CreditGranted,
+    CreditHeld,
+    CreditSpent,
+    Event,
+    GrantRevoked,
+    HoldCaptured,
+    HoldReleased,
+    Part,
+    Parts,
+    SpendReversed,
+    UserRegistered,
+)
 
 # The hash that the first event of every account is chained to.
 GENESIS: Final = bytes(32)
 
 
+class Lot(msgspec.Struct, frozen=True, array_like=True):
+    """What can be spent of the grant recorded as event `grant` until it expires. Never an empty one."""
+
+    expires_at_us: int
+    grant: int
+    credit: int
+
+
+class Hold(msgspec.Struct, frozen=True, array_like=True):
+    """An open hold, recorded as event `version`, and the lots that its `amount` came from."""
+
+    deadline_us: int
+    version: int
+    amount: int
+    reference: str | None
+    parts: Parts
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """The part of an account that its events' own facts make.
+
+    `credit` can be spent, `held` is reserved, and what was ever `granted` is the sum of these two, `spent`,
+    `expired` and `revoked`. `lots` are the expiring part of `credit`, first to expire first; the rest is
+    the one lot that never does. `holds` are the open ones, first deadline first. `checkin_day` is the last
+    day of a check-in, counted as in `CheckedIn`, and `streak` the days in a row that ended with it.
+    """
+
+    credit: int = 0
+    held: int = 0
+    granted: int = 0
+    spent: int = 0
+    expired: int = 0
+    revoked: int = 0
+    frozen: bool = False
+    checkin_day: int = 0
+    streak: int = 0
+    lots: tuple[Lot, ...] = ()
+    holds: tuple[Hold, ...] = ()
+
+    @property
+    def expiring(self) -> int:
+        """The part of `credit` that has an end."""
+        return sum(lot.credit for lot in self.lots)
+
+    @property
+    def due_at_us(self) -> int | None:
+        """When the next lot expires or the next hold's deadline passes."""
+        ends = [first.expires_at_us for first in self.lots[:1]] + [
+            first.deadline_us for first in self.holds[:1]
+        ]
+        return min(ends, default=None)
+
+
 class Account(msgspec.Struct, frozen=True):
     """The state after event `version`; version 0 is an account that nobody registered.
 
-    `head` is the hash of that event, `recorded_at_us` its time. `credit` can be spent, `held` is reserved.
+    `head` is the hash of that event, `recorded_at_us` its time.
     """
 
     openid: str
     version: int = 0
     head: bytes = GENESIS
-    credit: int = 0
-    held: int = 0
     registered_at_us: int = 0
     recorded_at_us: int = 0
+    balance: Balance = Balance()
 
 
-class Balance(msgspec.Struct, frozen=True):
-    """The part of an account that an event's own facts change."""
-
-    credit: int
-    held: int
+_but = msgspec.structs.replace
 
 
-def apply(account: Account, event: Event) -> Balance:
-    """What the account can spend and has reserved after `event`, which is a fact: nothing is refused here."""
+def apply(balance: Balance, version: int, event: Event) -> Balance:
+    """The balance after `event`, recorded as `version`.
+
+    An event is a fact, so nothing is refused here and nothing decided. Raises CorruptEvent where it cannot
+    have happened: it uses what is not there, or its parts are not its amount.
+    """
     match event:
+        case CreditGranted(amount=amount, expires_at_us=expires_at_us):
+            after = _but(balance, credit=balance.credit + amount, granted=balance.granted + amount)
+            if expires_at_us is not None:
+                after = _but(after, lots=_put(balance.lots, (Part(amount, version, expires_at_us),)))
+        case CreditSpent(amount=amount, used=used):
+            after = _but(_draw(balance, amount, used), spent=balance.spent + amount)
+        case CreditHeld(amount=amount, used=used):
+            hold = Hold(event.deadline_us, version, amount, event.reference, used)
+            holds = tuple(sorted((*balance.holds, hold), key=_by_deadline))
+            after = _but(_draw(balance, amount, used), held=balance.held + amount, holds=holds)
+        case HoldCaptured(amount=amount, used=used, returned=returned, expired=expired):
+            after, hold = _close(balance, event.hold)
+            if _sum(used) != amount or hold.amount != amount + _sum(returned) + expired:
+                raise CorruptEvent(f"the parts of capture {version} are not what hold {event.hold} held")
+            after = _give_back(_but(after, spent=balance.spent + amount), returned, expired)
+        case HoldReleased(amount=amount, returned=returned, expired=expired):
+            after, hold = _close(balance, event.hold)
+            if not hold.amount == amount == _sum(returned) + expired:
+                raise CorruptEvent(f"the parts of release {version} are not what hold {event.hold} held")
+            after = _give_back(after, returned, expired)
+        case SpendReversed(amount=amount, returned=returned, expired=expired):
+            if amount != _sum(returned) + expired:
+                raise CorruptEvent(f"the parts of reversal {version} are not its amount")
+            after = _give_back(_but(balance, spent=balance.spent - amount), returned, expired)
+        case GrantRevoked(amount=amount, grant=grant):
+            lot = next((lot for lot in balance.lots if lot.grant == grant), None)
+            part = Part(amount) if lot is None else Part(amount, grant, lot.expires_at_us)
+            after = _but(_draw(balance, amount, (part,)), revoked=balance.revoked + amount)
+        case CreditExpired(amount=amount, parts=parts):
+            after = _but(_draw(balance, amount, parts), expired=balance.expired + amount)
+        case CheckedIn(day=day, streak=streak):
+            after = _but(balance, checkin_day=day, streak=streak)
+        case AccountFrozen():
+            after = _but(balance, frozen=True)
+        case AccountUnfrozen():
+            after = _but(balance, frozen=False)
         case UserRegistered():
-            return Balance(account.credit, account.held)
-        case CreditGranted(amount=amount):
-            return Balance(account.credit + amount, account.held)
+            after = balance
+    return after
+
+
+def broken_invariant(balance: Balance) -> str | None:
+    """What cannot be true of any account but is of this one, in words; None where all is well."""
+    accounted = balance.credit + balance.held + balance.spent + balance.expired + balance.revoked
+    if balance.granted != accounted:
+        return f"{balance.granted} were granted, {accounted} are accounted for"
+    if min(balance.credit, balance.held, balance.spent, balance.expired, balance.revoked) < 0:
+        return "it has less than nothing of something"
+    if balance.held != sum(hold.amount for hold in balance.holds):
+        return f"{balance.held} are held, but not by its open holds"
+    if balance.expiring > balance.credit or any(lot.credit < 1 for lot in balance.lots):
+        return f"its lots do not fit in its credit of {balance.credit}"
+    return None
+
+
+def _by_deadline(hold: Hold) -> tuple[int, int]:
+    return hold.deadline_us, hold.version
+
+
+def _by_expiry(lot: Lot) -> tuple[int, int]:
+    return lot.expires_at_us, lot.grant
+
+
+def _sum(parts: Parts) -> int:
+    return sum(part.amount for part in parts)
+
+
+def _draw(balance: Balance, amount: int, parts: Parts) -> Balance:
+    """Take `parts`, which come to `amount`, out of what can be spent."""
+    if _sum(parts) != amount:
+        raise CorruptEvent(f"parts of {_sum(parts)} for an amount of {amount}")
+    lots = balance.lots
+    wanted = {part.grant: part.amount for part in parts if part.grant is not None}
+    if wanted:
+        left = []
+        for lot in lots:
+            rest = lot.credit - wanted.pop(lot.grant, 0)
+            if rest < 0:
+                raise CorruptEvent(f"more is taken of grant {lot.grant} than it has left")
+            if rest:
+                left.append(lot if rest == lot.credit else Lot(lot.expires_at_us, lot.grant, rest))
+        if wanted:
+            raise CorruptEvent(f"grant {min(wanted)} has nothing left to take")
+        lots = tuple(left)
+    return _but(balance, credit=balance.credit - amount, lots=lots)
+
+
+def _close(balance: Balance, version: int) -> tuple[Balance, Hold]:
+    """The balance without the hold `version`, whose credit is now nowhere, and that hold."""
+    hold = next((hold for hold in balance.holds if hold.version == version), None)
+    if hold is None:
+        raise CorruptEvent(f"event {version} is not an open hold")
+    holds = tuple(other for other in balance.holds if other is not hold)
+    return _but(balance, held=balance.held - hold.amount, holds=holds), hold
+
+
+def _give_back(balance: Balance, returned: Parts, expired: int) -> Balance:
+    return _but(
+        balance,
+        credit=balance.credit + _sum(returned),
+        expired=balance.expired + expired,
+        lots=_put(balance.lots, returned),
+    )
+
+
+def _put(lots: tuple[Lot, ...], parts: Parts) -> tuple[Lot, ...]:
+    """`lots` with the expiring ones of `parts` in them, as lots of their own or added to those of the same grant."""
+    if all(part.grant is None for part in parts):
+        return lots
+    by_grant = {lot.grant: lot for lot in lots}
+    for part in parts:
+        if part.grant is not None and part.expires_at_us is not None:
+            there = by_grant.get(part.grant)
+            credit = part.amount + (0 if there is None else there.credit)
+            by_grant[part.grant] = Lot(part.expires_at_us, part.grant, credit)
+    return tuple(sorted(by_grant.values(), key=_by_expiry))

@@ -19,11 +19,11 @@ def link(
 
     Its time is `now_us`, or the last event's where the clock ran back.
     """
-    balance = apply(account, event)
+    version = account.version + 1
+    balance = apply(account.balance, version, event)
     data = encode(event)
     recorded_at_us = max(now_us, account.recorded_at_us)
     type_name = type(event).__name__
-    version = account.version + 1
     digest = event_hash(
         account.head,
         account.openid.encode(),
@@ -47,10 +47,9 @@ def advance(account: Account, version: int, head: bytes, recorded_at_us: int, ba
         account.openid,
         version,
         head,
-        balance.credit,
-        balance.held,
         account.registered_at_us if account.version else recorded_at_us,
         recorded_at_us,
+        balance,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ledger.commands import Command
+from ledger.commands import Submission
 from ledger.errors import LedgerFault, NotCommitted, OutcomeUnknown, Refusal
 from ledger.execute import Outcome, execute
 from ledger.log import Log
@@ -127,10 +127,10 @@ def microseconds_now() -> int:
 
 def ledger_committer(
     path: Path, *, appid: str | None = None, clock_us: Callable[[], int] = microseconds_now
-) -> Committer[Log, Command, Outcome]:
+) -> Committer[Log, Submission, Outcome]:
     """The committer of the ledger at `path`; its turnstile is the file `ledger.lock` beside it."""
     return Committer(
         lambda: Log(path, appid=appid),
-        lambda log, command: execute(log, command, clock_us()),
+        lambda log, submission: execute(log, submission, clock_us()),
         turnstile_path(path),
     )

@@ -49,13 +49,147 @@ class AccountNotFound(Refusal):
 
 
 @dataclass
+class VersionMismatch(Refusal):
+    """The account went on since it was read: it is at `version`, the caller expected another."""
+
+    code: ClassVar[str] = "version-mismatch"
+    version: int
+    expected: int
+
+
+@dataclass
+class AccountIsFrozen(Refusal):
+    """The account is frozen: only reversals, and operators, get through."""
+
+    code: ClassVar[str] = "account-frozen"
+    openid: str
+
+
+@dataclass
+class NotInFuture(Refusal):
+    """The moment asked for has passed already."""
+
+    code: ClassVar[str] = "not-in-future"
+    asked_us: int
+    now_us: int
+
+
+@dataclass
 class CreditLimitExceeded(Refusal):
-    """The credit would no longer be an integer that a JavaScript client reads exactly."""
+    """All that the account was ever granted would no longer be an integer that JavaScript reads exactly."""
 
     code: ClassVar[str] = "credit-limit-exceeded"
-    credit: int
+    granted: int
     asked: int
     limit: int
+
+
+@dataclass
+class TooManyOpen(Refusal):
+    """The account has as many unused expiring grants and open holds as one may have."""
+
+    code: ClassVar[str] = "too-many-open"
+    retry_helps: ClassVar[bool] = True
+    open: int
+    limit: int
+
+
+@dataclass
+class InsufficientCredit(Refusal):
+    """The account cannot spend that much: `available` it can, of which `expiring` has an end; `held` is reserved."""
+
+    code: ClassVar[str] = "insufficient-credit"
+    available: int
+    held: int
+    asked: int
+    expiring: int
+
+
+@dataclass
+class HoldNotFound(Refusal):
+    """No event of this account with that version is a hold."""
+
+    code: ClassVar[str] = "hold-not-found"
+    hold: int
+
+
+@dataclass
+class HoldSettled(Refusal):
+    """The hold was captured or released already, or its deadline has passed."""
+
+    code: ClassVar[str] = "hold-settled"
+    hold: int
+
+
+@dataclass
+class CaptureExceedsHold(Refusal):
+    """More was to be captured than is held."""
+
+    code: ClassVar[str] = "capture-exceeds-hold"
+    held: int
+    asked: int
+
+
+@dataclass
+class SpendNotFound(Refusal):
+    """No event of this account with that version spent anything."""
+
+    code: ClassVar[str] = "spend-not-found"
+    spend: int
+
+
+@dataclass
+class ReversalExceedsSpend(Refusal):
+    """More was to be given back than was spent: `reversed` of `spent` is given back already."""
+
+    code: ClassVar[str] = "reversal-exceeds-spend"
+    spent: int
+    reversed: int
+    asked: int
+
+
+@dataclass
+class GrantNotFound(Refusal):
+    """No event of this account with that version granted anything."""
+
+    code: ClassVar[str] = "grant-not-found"
+    grant: int
+
+
+@dataclass
+class NothingToRevoke(Refusal):
+    """Nothing of the grant is left to take: of `granted`, `revoked` was taken back before."""
+
+    code: ClassVar[str] = "nothing-to-revoke"
+    retry_helps: ClassVar[bool] = True
+    granted: int
+    revoked: int
+
+
+@dataclass
+class AlreadyFrozen(Refusal):
+    """The account is frozen already."""
+
+    code: ClassVar[str] = "already-frozen"
+    openid: str
+
+
+@dataclass
+class NotFrozen(Refusal):
+    """The account is not frozen."""
+
+    code: ClassVar[str] = "not-frozen"
+    openid: str
+
+
+@dataclass
+class AlreadyCheckedIn(Refusal):
+    """Checked in already on this day in Shanghai; the next day there begins at `next_us`."""
+
+    code: ClassVar[str] = "already-checked-in"
+    retry_helps: ClassVar[bool] = True
+    streak: int
+    next_us: int
 
 
 class LedgerFault(Exception):

@@ -6,17 +6,18 @@ import msgspec
 
 from ledger.account import Account
 from ledger.chain import link
-from ledger.commands import Command, fingerprint, key_of
-from ledger.decide import decide
+from ledger.commands import Submission, fingerprint, key_of, subject_of
+from ledger.decide import Subject, decide
 from ledger.errors import KeyReused
 from ledger.events import Recorded
+from ledger.lapse import settle
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """The answer to a command: what the account has after it.
 
-    `events` are the rows it wrote; where `replayed` they were written by an earlier call, and version and
-    credit are what that call answered.
+    `events` are the rows it wrote, and the last is what was asked for; where `replayed` an earlier call
+    wrote it, and version and credit are what that call answered. After a dry run they are nowhere.
     """
 
     openid: str
@@ -31,14 +32,16 @@ class Store(Protocol):
 
     def event_by_key(self, openid: str, key: str) -> Recorded | None: ...
     def account(self, openid: str) -> Account | None: ...
+    def subject(self, openid: str, version: int) -> Subject | None: ...
     def append(self, rows: list[Recorded], account: Account) -> None: ...
 
 
-def execute(store: Store, command: Command, now_us: int) -> Outcome:
-    """Decide `command` on the account as it is now and append what follows from it.
+def execute(store: Store, submission: Submission, now_us: int) -> Outcome:
+    """Decide the command on the account as it is now and append what follows from it.
 
     Raises a Refusal, and then has written nothing.
     """
+    command = submission.command
     key = key_of(command)
     mark = None if key is None else fingerprint(command)
     if key is not None:
@@ -49,15 +52,15 @@ def execute(store: Store, command: Command, now_us: int) -> Outcome:
             return Outcome(seen.openid, seen.version, seen.credit, (seen,), replayed=True)
 
     account = store.account(command.openid) or Account(command.openid)
-    events = decide(account, command)
-    if not events:
-        return Outcome(account.openid, account.version, account.credit, (), replayed=True)
-
-    rows: list[Recorded] = []
+    now_us = max(now_us, account.recorded_at_us)  # the clock may have run back
+    rows, account = settle(account, now_us)
+    version = subject_of(command)
+    subject = None if version is None else store.subject(command.openid, version)
+    events = decide(account, submission, subject, now_us)
     for event in events:
-        # The last event is what was asked for; what comes before it only had to happen first.
         principal = event is events[-1]
         row, account = link(account, event, key if principal else None, mark if principal else None, now_us)
         rows.append(row)
-    store.append(rows, account)
-    return Outcome(account.openid, account.version, account.credit, tuple(rows), replayed=False)
+    if rows and not submission.dry_run:
+        store.append(rows, account)
+    return Outcome(account.openid, account.version, account.balance.credit, tuple(rows), replayed=not rows)

@@ -7,13 +7,25 @@ from typing import Final
 import msgspec
 
 from ledger.account import Account
-from ledger.events import Recorded
+from ledger.decide import Subject
+from ledger.events import Recorded, decode
+from ledger.projection import COLUMNS, Row, from_row, to_row
 from ledger.schema import open_ledger
 from ledger.sqlite import WritableFile
 
 _COLUMNS: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
-_STATE: Final = "version, head, credit, held, registered_at, recorded_at"
-_ACCOUNT: Final = f"openid, {_STATE}"
+# JSON goes in and out as bytes: damaged text need not be UTF-8.
+_JSON: Final = ("lots", "holds")
+ACCOUNT: Final = ", ".join(f"CAST({name} AS BLOB)" if name in _JSON else name for name in COLUMNS)
+_PLACES: Final = ["CAST(? AS TEXT)" if name in _JSON else "?" for name in COLUMNS]
+_SET: Final = ", ".join(f"{name} = {place}" for name, place in zip(COLUMNS, _PLACES, strict=True))
+# Nearly every account is there already, and an upsert costs twice what an update does.
+_UPDATE_ACCOUNT: Final = f"UPDATE account SET {_SET} WHERE openid = ?"
+_INSERT_ACCOUNT: Final = (
+    f"INSERT INTO account ({', '.join(COLUMNS)}, openid) VALUES ({', '.join(_PLACES)}, ?)"
+)
+_FIND_ACCOUNT: Final = f"SELECT {ACCOUNT} FROM account WHERE openid = ?"
+_FIND_KEY: Final = f"SELECT {_COLUMNS} FROM event WHERE openid = ? AND key = ?"
 _SCAN_ROWS: Final = 10_000
 # Below every position, also those that only damage or an intruder leaves.
 BEFORE_ALL: Final = -(2**63)
@@ -41,14 +53,27 @@ class Log(WritableFile):
         super().__init__(open_ledger(path, appid=appid), path.name)
 
     def event_by_key(self, openid: str, key: str) -> Recorded | None:
-        row = self.connection.execute(
-            f"SELECT {_COLUMNS} FROM event WHERE openid = ? AND key = ?", (openid, key)
-        ).fetchone()
+        row = self.connection.execute(_FIND_KEY, (openid, key)).fetchone()
         return None if row is None else Recorded(*row)
 
     def account(self, openid: str) -> Account | None:
-        row = self.connection.execute(f"SELECT {_ACCOUNT} FROM account WHERE openid = ?", (openid,)).fetchone()
-        return None if row is None else Account(*row)
+        row = self.connection.execute(_FIND_ACCOUNT, (openid,)).fetchone()
+        return None if row is None else from_row(openid, row)
+
+    def subject(self, openid: str, version: int) -> Subject | None:
+        """The event `version` of an account, and how much of it later events reversed or revoked."""
+        row = self.connection.execute(
+            "SELECT type, CAST(data AS BLOB) FROM event WHERE openid = ? AND version = ?", (openid, version)
+        ).fetchone()
+        if row is None:
+            return None
+        (corrected,) = self.connection.execute(
+            "SELECT coalesce(sum(data ->> 'amount'), 0) FROM event"
+            " WHERE type IN ('SpendReversed', 'GrantRevoked') AND openid = ?"
+            " AND coalesce(data ->> 'spend', data ->> 'grant') = ?",
+            (openid, version),
+        ).fetchone()
+        return Subject(decode(*row), corrected)
 
     def append(self, rows: list[Recorded], account: Account) -> None:
         """Write the events of one account and the row that is their fold."""
@@ -71,21 +96,9 @@ class Log(WritableFile):
         self.put_account(account)
 
     def put_account(self, account: Account) -> None:
-        self.connection.execute(
-            f"INSERT INTO account ({_ACCOUNT}) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (openid) DO UPDATE SET version = excluded.version, head = excluded.head,"
-            " credit = excluded.credit, held = excluded.held, registered_at = excluded.registered_at,"
-            " recorded_at = excluded.recorded_at",
-            (
-                account.openid,
-                account.version,
-                account.head,
-                account.credit,
-                account.held,
-                account.registered_at_us,
-                account.recorded_at_us,
-            ),
-        )
+        row = (*to_row(account), account.openid)
+        if not self.connection.execute(_UPDATE_ACCOUNT, row).rowcount:
+            self.connection.execute(_INSERT_ACCOUNT, row)
 
     def remove_account(self, openid: bytes) -> None:
         """Remove a projected row that no event stands behind."""
@@ -130,13 +143,12 @@ class LogScan:
     def end_snapshot(self) -> None:
         self._connection.execute("COMMIT")
 
-    def accounts(self) -> Iterator[tuple[bytes, Account]]:
-        """The projected rows, with the openid's stored bytes before each."""
-        for openid, *state in self._connection.execute(
-            f"SELECT CAST(openid AS BLOB), {_STATE} FROM account NOT INDEXED"
+    def accounts(self) -> Iterator[tuple[bytes, Row]]:
+        """The projected rows as they are stored, with the openid's stored bytes before each."""
+        for openid, *row in self._connection.execute(
+            f"SELECT CAST(openid AS BLOB), {ACCOUNT} FROM account NOT INDEXED"
         ):
-            # Damaged text need not be UTF-8.
-            yield openid, Account((openid or b"").decode(errors="backslashreplace"), *state)
+            yield openid, tuple(row)
 
     def file_problems(self) -> list[str]:
         """What SQLite itself finds wrong with the file: pages, and indexes that do not match their table."""

@@ -7,7 +7,7 @@ from ledger.errors import LedgerUnusable
 from ledger.events import MAX_CREDIT
 from ledger.sqlite import UNREADABLE, Connection, Identity, connect, create_file
 
-IDENTITY: Final = Identity(application_id=0x43524C47, schema_version=1)  # "CRLG"
+IDENTITY: Final = Identity(application_id=0x43524C47, schema_version=2)  # "CRLG"
 
 _SCHEMA: Final = f"""
 CREATE TABLE ledger (
@@ -32,17 +32,32 @@ CREATE TABLE event (
 ) STRICT;
 
 CREATE UNIQUE INDEX event_key ON event (openid, key) WHERE key IS NOT NULL;
+-- What was given back of a spend, or taken back of a grant: few events, found by the one that they correct.
+CREATE INDEX event_correction ON event (openid, coalesce(data ->> 'spend', data ->> 'grant'))
+    WHERE type IN ('SpendReversed', 'GrantRevoked');
 
 -- A projection of the log, the head of each chain, and what consumers find their work with.
 CREATE TABLE account (
     openid TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
     head BLOB NOT NULL,
+    registered_at INTEGER NOT NULL,
+    recorded_at INTEGER NOT NULL,
     credit INTEGER NOT NULL CHECK (credit BETWEEN 0 AND {MAX_CREDIT}),
     held INTEGER NOT NULL CHECK (held BETWEEN 0 AND {MAX_CREDIT}),
-    registered_at INTEGER NOT NULL,
-    recorded_at INTEGER NOT NULL
+    granted INTEGER NOT NULL CHECK (granted = credit + held + spent + expired + revoked),
+    spent INTEGER NOT NULL CHECK (spent >= 0),
+    expired INTEGER NOT NULL CHECK (expired >= 0),
+    revoked INTEGER NOT NULL CHECK (revoked >= 0),
+    frozen INTEGER NOT NULL CHECK (frozen IN (0, 1)),
+    checkin_day INTEGER NOT NULL,
+    streak INTEGER NOT NULL,
+    -- expiring lots and open holds as JSON, null where there are none: they are read and written with the row
+    lots TEXT,
+    holds TEXT,
+    due_at INTEGER CHECK ((due_at IS NULL) = (lots IS NULL AND holds IS NULL)) -- when the first of them lapses
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX account_due ON account (due_at) WHERE due_at IS NOT NULL;
 
 CREATE TRIGGER event_is_never_updated BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event cannot be updated, record a new one'); END;

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import msgspec
 
-from ledger.account import Account, apply
+from ledger.account import Account, apply, broken_invariant
 from ledger.chain import advance, event_hash
 from ledger.errors import CorruptEvent
-from ledger.events import decode
+from ledger.events import CreditExpired, Event, HoldReleased, decode, encode
+from ledger.lapse import DEADLINE, next_lapse
 from ledger.log import BEFORE_ALL, LogScan, RawEvent
+from ledger.projection import COLUMNS, Row, to_row
 from ledger.sqlite import UNREADABLE
 
 # Told how many rows of how many were read, once per chunk.
@@ -38,7 +40,7 @@ class Difference(msgspec.Struct, frozen=True):
     """An account whose row is not what its events fold to; None where there is no row, or are no events."""
 
     openid: bytes
-    stored: Account | None
+    stored: Row | None
     folded: Account | None
 
 
@@ -107,12 +109,12 @@ class Fold:
             version = account.version + 1
             self.faults[row.openid] = Fault(account.openid, version, row.position, wrong.what, wrong.detail)
 
-    def differences(self, stored: Iterator[tuple[bytes, Account]]) -> Iterator[Difference]:
+    def differences(self, stored: Iterator[tuple[bytes, Row]]) -> Iterator[Difference]:
         """Each account whose stored row is not its fold; accounts with a fault are left to that."""
         unseen = dict(self.accounts)
         for openid, row in stored:
             folded = unseen.pop(openid, None)
-            if row != folded and openid not in self.faults:
+            if openid not in self.faults and (folded is None or row != to_row(folded)):
                 yield Difference(openid, row, folded)
         for openid, folded in unseen.items():
             if openid not in self.faults:
@@ -147,12 +149,28 @@ def _follow(account: Account, row: RawEvent) -> Account:
         event = decode(row.type.decode(), row.data)
     except (CorruptEvent, UnicodeDecodeError) as error:
         raise _Wrong("data", str(error)) from None
-    balance = apply(account, event)
-    if balance.credit != row.credit:
-        raise _Wrong("credit", f"the events come to {balance.credit}, stored is {row.credit}")
     if row.recorded_at_us < account.recorded_at_us:
         raise _Wrong("time", f"recorded at {row.recorded_at_us}, before the event it follows")
+    _check_lapse(account, event, row.recorded_at_us)
+    try:
+        balance = apply(account.balance, row.version, event)
+    except CorruptEvent as error:
+        raise _Wrong("impossible", str(error)) from None
+    if balance.credit != row.credit:
+        raise _Wrong("credit", f"the events come to {balance.credit}, stored is {row.credit}")
+    if (broken := broken_invariant(balance)) is not None:
+        raise _Wrong("invariant", f"after it {broken}")
     return advance(account, row.version, row.hash, row.recorded_at_us, balance)
+
+
+def _check_lapse(account: Account, event: Event, recorded_at_us: int) -> None:
+    """What lapses does so at its moment and no other; a check of the rule that needs no later decision."""
+    lapse = next_lapse(account.balance)
+    if lapse is not None and lapse[0] <= recorded_at_us:
+        if lapse != (recorded_at_us, event):
+            raise _Wrong("lapse", f"{encode(lapse[1]).decode()} was due at {lapse[0]} and is not there")
+    elif isinstance(event, CreditExpired) or (isinstance(event, HoldReleased) and event.actor == DEADLINE):
+        raise _Wrong("lapse", f"nothing was due to lapse at {recorded_at_us}")
 
 
 def _check_types(row: RawEvent) -> None:
@@ -200,7 +218,7 @@ def audit(path: Path, progress: Progress = silent) -> Report:
     return Report(
         fold.events,
         len(fold.accounts),
-        sum(account.credit for account in fold.accounts.values()),
+        sum(account.balance.credit for account in fold.accounts.values()),
         [*fold.faults.values(), *fold.gaps, *rows, *(Fault("", 0, 0, "file", text) for text in damage)],
     )
 
@@ -218,14 +236,16 @@ def describe(difference: Difference) -> str:
     if folded is None:
         return "an account row without any event"
     return "; ".join(
-        f"{name} is {_plain(getattr(stored, name))}, its events come to {_plain(getattr(folded, name))}"
-        for name in Account.__struct_fields__
-        if getattr(stored, name) != getattr(folded, name)
+        f"{name} is {_plain(name, is_stored)}, its events come to {_plain(name, comes_to)}"
+        for name, is_stored, comes_to in zip(COLUMNS, stored, to_row(folded), strict=True)
+        if is_stored != comes_to
     )
 
 
-def _plain(value: object) -> object:
-    return value.hex() if isinstance(value, bytes) else value
+def _plain(name: str, value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex() if name == "head" else value.decode(errors="backslashreplace")
+    return "nothing" if value is None else value
 
 
 def _text(stored: object) -> str:
