@@ -1,8 +1,8 @@
 """access.db: who may come in, and what may be forgotten. No credit is in it.
 
-Sessions, WeChat's session keys (sealed), codes presented lately, and profiles. It is a file of its own so
-that the ledger can be handed to an auditor without a secret in it, and a person erased without touching
-the log. Functions that write take the open file and run inside a transaction of `access_committer`.
+Sessions, API keys, WeChat's session keys (sealed), codes presented lately, and profiles. It is a file of
+its own so that the ledger can be handed to an auditor without a secret in it, and a person erased without
+touching the log. Functions that write take the open file and run inside a transaction of `access_committer`.
 """
 
 import secrets
@@ -25,7 +25,7 @@ from ledger.sqlite import (
     turnstile_path,
 )
 
-IDENTITY: Final = Identity(application_id=0x43524C41, schema_version=1)  # "CRLA"
+IDENTITY: Final = Identity(application_id=0x43524C41, schema_version=2)  # "CRLA"
 
 _SECOND_US: Final = 1_000_000
 _DAY_US: Final = 86_400 * _SECOND_US
@@ -36,6 +36,9 @@ TOUCH_INTERVAL_US: Final = 3600 * _SECOND_US
 CODE_MEMORY_US: Final = 600 * _SECOND_US
 # How long the session key before the latest still opens what was encrypted with it.
 FORMER_KEY_US: Final = 300 * _SECOND_US
+
+# How stale a key's `last_used_at` may be.
+KEY_TOUCH_INTERVAL_US: Final = 60 * _SECOND_US
 
 _SCHEMA: Final = """
 CREATE TABLE secret_key (only INTEGER PRIMARY KEY CHECK (only = 1), made_this BLOB NOT NULL) STRICT;
@@ -65,6 +68,17 @@ CREATE TABLE presented_code (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX presented_code_age ON presented_code (presented_at);
 
+CREATE TABLE api_key (
+    key_hash BLOB PRIMARY KEY CHECK (length(key_hash) = 32),
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked_at INTEGER,
+    last_used_at INTEGER
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE profile (openid TEXT PRIMARY KEY, nickname TEXT, avatar TEXT) STRICT, WITHOUT ROWID;
 """
 
@@ -75,6 +89,21 @@ class Session(msgspec.Struct, frozen=True):
     openid: str
     token_hash: bytes
     stale: bool
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """A backend's key, without the secret that it is: `id` names it in events and lists."""
+
+    id: str
+    name: str
+    scopes: frozenset[str]
+    created_at_us: int
+    expires_at_us: int
+    revoked_at_us: int | None
+    last_used_at_us: int | None
+
+    def is_live(self, now_us: int) -> bool:
+        return self.revoked_at_us is None and now_us < self.expires_at_us
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -124,6 +153,29 @@ def find_session(connection: Connection, token: str, now_us: int) -> Session | N
     return Session(openid, digest, now_us - last_used_at > TOUCH_INTERVAL_US)
 
 
+def find_key(connection: Connection, key: str) -> ApiKey | None:
+    """The API key that `key` is, live or not; None where it is none."""
+    row = connection.execute(
+        "SELECT id, name, scopes, created_at, expires_at, revoked_at, last_used_at FROM api_key"
+        " WHERE key_hash = ?",
+        (sha256(key.encode()).digest(),),
+    ).fetchone()
+    return None if row is None else _api_key(row)
+
+
+def list_keys(connection: Connection) -> list[ApiKey]:
+    """Every API key, the oldest first."""
+    rows = connection.execute(
+        "SELECT id, name, scopes, created_at, expires_at, revoked_at, last_used_at FROM api_key"
+        " ORDER BY created_at, id"
+    ).fetchall()
+    return [_api_key(row) for row in rows]
+
+
+def _api_key(row: tuple[Any, ...]) -> ApiKey:
+    return ApiKey(row[0], row[1], frozenset(row[2].split()), *row[3:])
+
+
 def sealed_keys(connection: Connection, openid: str, now_us: int) -> list[bytes]:
     """The person's sealed WeChat session keys, latest first; the one before it only for a few minutes."""
     row = connection.execute(
@@ -170,6 +222,41 @@ def open_session(
         (openid, unionid, sealed_key, now_us),
     )
     return token
+
+
+def close_session(connection: Connection, token_hash: bytes) -> None:
+    """Log one device out."""
+    connection.execute("DELETE FROM session WHERE token_hash = ?", (token_hash,))
+
+
+def close_sessions(connection: Connection, openid: str) -> None:
+    """Log all of a person's devices out."""
+    connection.execute("DELETE FROM session WHERE openid = ?", (openid,))
+
+
+def create_key(
+    connection: Connection, name: str, scopes: frozenset[str], now_us: int, expires_at_us: int
+) -> tuple[ApiKey, str]:
+    """A new API key, and the secret that is handed out once and stored nowhere but in its hash."""
+    key_id = secrets.token_hex(6)
+    key = f"ck_{key_id}_{secrets.token_urlsafe(32)}"
+    connection.execute(
+        "INSERT INTO api_key (key_hash, id, name, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (sha256(key.encode()).digest(), key_id, name, " ".join(sorted(scopes)), now_us, expires_at_us),
+    )
+    return ApiKey(key_id, name, scopes, now_us, expires_at_us, None, None), key
+
+
+def revoke_key(connection: Connection, key_id: str, now_us: int) -> bool:
+    """End a key now; False where there is none with that id. One that was revoked stays as it was."""
+    cursor = connection.execute(
+        "UPDATE api_key SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?", (now_us, key_id)
+    )
+    return bool(cursor.rowcount)
+
+
+def touch_key(connection: Connection, key_id: str, now_us: int) -> None:
+    connection.execute("UPDATE api_key SET last_used_at = ? WHERE id = ?", (now_us, key_id))
 
 
 def touch_session(connection: Connection, token_hash: bytes, now_us: int) -> None:

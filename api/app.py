@@ -4,9 +4,12 @@ from typing import Any
 
 import falcon.asgi
 
-from api import me, operations, problems, tutorial
+from api import operations, problems, tutorial
+from api.docs_page import Docs
 from api.logs import configure_logs
 from api.metrics import REQUESTS
+from api.openapi import OpenApi
+from api.routes import ROUTES
 from api.service import Service
 from api.settings import read_settings
 from api.telemetry import Telemetry
@@ -24,10 +27,10 @@ def create_app(service: Service) -> falcon.asgi.App[Any, Any]:
     app.add_route("/credit", tutorial.Credit(service))
     app.add_route("/userinfo", tutorial.UserInfoRoute(service))
 
-    app.add_route("/v1/me", me.Me(service))
-    app.add_route("/v1/me/profile", me.MyProfile(service))
-    app.add_route("/v1/me/credit", me.MyCredit(service))
-    app.add_route("/v1/me/events", me.MyEvents(service))
+    for path, resource in ROUTES.items():
+        app.add_route(path, resource(service))
+    app.add_route("/openapi.json", OpenApi())
+    app.add_route("/docs", Docs())
 
     app.add_route("/healthz", operations.Healthz())
     app.add_route("/readyz", operations.Readyz(service))

@@ -1,4 +1,4 @@
-"""Who is calling: the token of a request and the session behind it."""
+"""Who is calling: the token or API key of a request and what stands behind it."""
 
 import re
 from typing import Final
@@ -12,29 +12,50 @@ from ledger.committer import microseconds_now
 
 # What `secrets.token_urlsafe(32)` makes. Whatever else a client stored ("undefined", "null", "") is nobody.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+_KEY: Final = re.compile(r"ck_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 def caller(service: Service, req: falcon.asgi.Request) -> access.Session | None:
     """The session of `Authorization: Bearer` or, without that header, of `?token=`; None for nobody."""
     header = req.get_header("Authorization")
     if header is None:
-        token = req.get_param("token") or ""
-    else:
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-    return _session(service, token.strip(" "))
+        return _session(service, (req.get_param("token") or "").strip(" "))
+    return _session(service, _bearer(req))
 
 
 def bearer(service: Service, req: falcon.asgi.Request) -> access.Session:
     """The session of `Authorization: Bearer`, the only place `/v1` takes a token from, or a 401 Problem."""
-    scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
-    session = _session(service, token.strip(" ")) if scheme.lower() == "bearer" else None
+    session = _session(service, _bearer(req))
     if session is None:
-        problem = Problem(401, "not-logged-in", NOT_LOGGED_IN)
-        problem.headers = {"WWW-Authenticate": "Bearer"}
-        raise problem
+        raise _unauthorized("not-logged-in", NOT_LOGGED_IN)
     return session
+
+
+def api_key(service: Service, req: falcon.asgi.Request, scopes: frozenset[str]) -> access.ApiKey:
+    """The live API key of `Authorization: Bearer` that has one of `scopes`, or a 401 or 403 Problem."""
+    given = _bearer(req)
+    now_us = microseconds_now()
+    key = access.find_key(service.sessions, given) if _KEY.fullmatch(given) else None
+    if key is None or not key.is_live(now_us):
+        raise _unauthorized("invalid-key", "No live API key: unknown, expired, or revoked.")
+    service.rates.count_key(key.id)
+    if now_us - (key.last_used_at_us or 0) > access.KEY_TOUCH_INTERVAL_US:
+        service.touch_key_later(key.id, now_us)
+    if not scopes & key.scopes:
+        wanted = " or ".join(sorted(scopes))
+        raise Problem(403, "scope-missing", f"The API key lacks the scope {wanted}.", scope=wanted)
+    return key
+
+
+def _bearer(req: falcon.asgi.Request) -> str:
+    scheme, _, credentials = (req.get_header("Authorization") or "").partition(" ")
+    return credentials.strip(" ") if scheme.lower() == "bearer" else ""
+
+
+def _unauthorized(code: str, detail: str) -> Problem:
+    problem = Problem(401, code, detail)
+    problem.headers = {"WWW-Authenticate": "Bearer"}
+    return problem
 
 
 def _session(service: Service, token: str) -> access.Session | None:
@@ -42,6 +63,8 @@ def _session(service: Service, token: str) -> access.Session | None:
         return None
     now_us = microseconds_now()
     session = access.find_session(service.sessions, token, now_us)
-    if session is not None and session.stale:
-        service.touch_later(session.token_hash, now_us)
+    if session is not None:
+        service.rates.count_token(session.token_hash)
+        if session.stale:
+            service.touch_later(session.token_hash, now_us)
     return session

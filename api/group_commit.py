@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Generic, TypeVar
 
@@ -20,6 +20,8 @@ _MAX_WAITING: Final = 4096
 
 CommandT = TypeVar("CommandT")
 OutcomeT = TypeVar("OutcomeT")
+# Commands that were handed in together, and who waits for what they come to.
+_Waiting = tuple[Sequence[CommandT], asyncio.Future[list[OutcomeT | Exception]]]
 
 
 class GroupCommit(Generic[CommandT, OutcomeT]):
@@ -35,16 +37,23 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
         self._on_disk_failure = on_disk_failure
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         # Filled by the loop, emptied by the thread: append and popleft of a deque need no lock.
-        self._waiting: deque[tuple[CommandT, asyncio.Future[OutcomeT]]] = deque()
+        self._waiting: deque[_Waiting[CommandT, OutcomeT]] = deque()
         self._running = False
         self._batch_size = BATCH.labels(name)
 
     async def submit(self, command: CommandT) -> OutcomeT:
         """What `command` came to, once it is on disk; raises its Refusal, NotCommitted or OutcomeUnknown."""
+        (outcome,) = await self.submit_all((command,))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def submit_all(self, commands: Sequence[CommandT]) -> list[OutcomeT | Exception]:
+        """What each of `commands` came to, in order; they are committed together, and perhaps with others."""
         if len(self._waiting) >= _MAX_WAITING:
-            raise NotCommitted(f"{_MAX_WAITING} commands are waiting already")
-        future: asyncio.Future[OutcomeT] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, future))
+            raise NotCommitted(f"{_MAX_WAITING} are waiting already")
+        future: asyncio.Future[list[OutcomeT | Exception]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((commands, future))
         if not self._running:
             self._running = True
             self._gather(0, _QUIET_TURNS)
@@ -72,38 +81,43 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
             asyncio.get_running_loop().call_soon(self._gather, waiting, quiet_turns - 1)
 
     def _start(self) -> None:
-        batch: list[tuple[CommandT, asyncio.Future[OutcomeT]]] = []
+        batch: list[_Waiting[CommandT, OutcomeT]] = []
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, batch)
         running.add_done_callback(lambda done: self._finish(batch, done))
 
-    def _commit(self, batch: list[tuple[CommandT, asyncio.Future[OutcomeT]]]) -> list[OutcomeT | Exception]:
+    def _commit(self, batch: list[_Waiting[CommandT, OutcomeT]]) -> list[OutcomeT | Exception]:
         """In the thread: fill `batch` when it is this process's turn, and commit it."""
 
         def take() -> list[CommandT]:
-            while self._waiting and len(batch) < _MAX_BATCH:
+            taken: list[CommandT] = []
+            while self._waiting and len(taken) < _MAX_BATCH:
                 batch.append(self._waiting.popleft())
-            self._batch_size.observe(len(batch))
-            return [command for command, _ in batch]
+                taken += batch[-1][0]
+            self._batch_size.observe(len(taken))
+            return taken
 
         return self._committer.commit_when_free(take)
 
     def _finish(
         self,
-        batch: list[tuple[CommandT, asyncio.Future[OutcomeT]]],
+        batch: list[_Waiting[CommandT, OutcomeT]],
         done: asyncio.Future[list[OutcomeT | Exception]],
     ) -> None:
         failure = done.exception()
         if failure is not None and not batch:  # it failed before its turn came: everybody waiting is told
             batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        outcomes = [failure] * len(batch) if failure is not None else done.result()
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
+        outcomes: list[OutcomeT | Exception] = [] if failure is not None else done.result()
+        place = 0
+        for commands, future in batch:
+            theirs = outcomes[place : place + len(commands)]
+            place += len(commands)
             if future.cancelled():
                 continue  # its client went away; the command is on disk all the same
-            if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
+            if failure is not None:
+                future.set_exception(failure)
             else:
-                future.set_result(outcome)
-        if any(isinstance(outcome, OutcomeUnknown) and outcome.disk_failed for outcome in outcomes):
+                future.set_result(theirs)
+        if any(isinstance(fault, OutcomeUnknown) and fault.disk_failed for fault in (failure, *outcomes)):
             self._on_disk_failure()
         self._running = bool(self._waiting)
         if self._waiting:

@@ -7,7 +7,7 @@ from typing import Final
 from api import access
 from api.service import Service
 from api.wechat import LoginFailed
-from ledger.commands import RegisterUser
+from ledger.commands import RegisterUser, Submission
 from ledger.committer import microseconds_now
 
 # A code's length is not documented (samples: 32). What does not fit is not worth a call to WeChat.
@@ -28,8 +28,9 @@ async def log_in(service: Service, code: str) -> str:
     if not fresh:
         raise LoginFailed("code-used")
     identity = await service.wechat.identify(code)
-    if service.reader.standing(identity.openid) is None:
-        await service.ledger_commits.submit(RegisterUser(identity.openid, service.settings.signup_grant))
+    if service.reader.standing(identity.openid, microseconds_now()) is None:
+        registration = RegisterUser(identity.openid, service.settings.signup_grant)
+        await service.ledger_commits.submit(Submission(registration, "rule:signup"))
     sealed_key = service.vault.seal(identity.openid, identity.session_key)
     token: str = await service.access_commits.submit(
         partial(

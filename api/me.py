@@ -1,123 +1,91 @@
-"""`/v1/me`: what a person may see and change of his own. Real statuses, problems, Bearer only."""
+"""`/v1/me`: what a person may see and do with his own. Real statuses, problems, Bearer only."""
 
 from functools import partial
-from typing import Annotated, Final
-
-import falcon.asgi
-import msgspec
+from typing import Any
 
 from api import access
-from api.bodies import read_json
-from api.callers import bearer
-from api.problems import Problem
-from api.service import Service
-from ledger.statement import MAX_PAGE, Entry, Standing, rfc3339
+from api.accounts import BEFORE, LIMIT, perform
+from api.incoming import ProfileBody
+from api.operation import DRY_RUN, IDEMPOTENCY_KEY, USER, Received, Resource, operation
+from api.outgoing import CheckinView, CreditView, EventPage, Written, view_holds, view_lots, view_page
+from ledger.account import Account
+from ledger.commands import CheckIn
+from ledger.committer import microseconds_now
+from ledger.decide import REFUSALS, streak_at
+from ledger.errors import AccountNotFound
+from ledger.statement import rfc3339
 
-_DEFAULT_PAGE: Final = 20
-
-# `(?!\n)` because `$` alone lets a line feed through at the end.
-_Nickname = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,32}$(?!\n)")]
-_Avatar = Annotated[
-    str,
-    msgspec.Meta(
-        max_length=40_000,
-        pattern=r"^(https://[\x21-\x7e]+|data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2})$(?!\n)",
-    ),
-]
+_DEFAULT_PAGE = 20
 
 
-class ProfileBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What a person chose: `avatar` an https address or a small picture as a `data:` URL; None keeps it."""
-
-    nickname: _Nickname
-    avatar: _Avatar | None = None
-
-
-class EventView(msgspec.Struct):
-    """One line of a statement as it goes over the wire; `recorded_at` is RFC 3339 in UTC."""
-
-    version: int
-    type: str
-    data: msgspec.Raw
-    credit: int
-    recorded_at: str
-
-
-class Page(msgspec.Struct):
-    """Events, newest first; `next_before` asks for those before them and is None where there are none."""
-
-    events: list[EventView]
-    next_before: int | None
-
-
-_profile_body: Final = msgspec.json.Decoder(ProfileBody)
-
-
-class Me:
+class Me(Resource):
     """`GET /v1/me`: nickname and picture."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        session = bearer(self._service, req)
-        _answer(resp, access.profile(self._service.sessions, session.openid))
+    @operation("Read the caller's profile", scopes=USER, answer=access.Profile)
+    async def on_get(self, request: Received[None]) -> access.Profile:
+        return access.profile(self.service.sessions, request.openid)
 
 
-class MyProfile:
+class MyProfile(Resource):
     """`PUT /v1/me/profile`: choose them."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def on_put(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        session = bearer(self._service, req)
-        body = await read_json(req, _profile_body)
-        chosen = access.Profile(body.nickname, body.avatar)
-        change = partial(access.save_profile, openid=session.openid, chosen=chosen)
-        _answer(resp, await self._service.access_commits.submit(change))
+    @operation("Choose nickname and avatar", scopes=USER, body=ProfileBody, answer=access.Profile)
+    async def on_put(self, request: Received[ProfileBody]) -> Any:
+        chosen = access.Profile(request.body.nickname, request.body.avatar)
+        change = partial(access.save_profile, openid=request.openid, chosen=chosen)
+        return await self.service.access_commits.submit(change)
 
 
-class MyCredit:
-    """`GET /v1/me/credit`: what can be spent, and after which event that was so."""
+class MyCredit(Resource):
+    """`GET /v1/me/credit`: what can be spent, what is reserved, what expires, and today's check-in."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    @operation("Read the caller's credit", scopes=USER, answer=CreditView, refusals=(AccountNotFound,))
+    async def on_get(self, request: Received[None]) -> CreditView:
+        now_us = microseconds_now()
+        account = self.service.reader.account(request.openid, now_us)
+        if account is None:  # the ledger was replaced behind the session's back
+            raise AccountNotFound(request.openid)
+        return self._view(account, max(now_us, account.recorded_at_us))
 
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        session = bearer(self._service, req)
-        _answer(resp, self._service.reader.standing(session.openid) or Standing(0, 0))
+    def _view(self, account: Account, now_us: int) -> CreditView:
+        balance, rewards = account.balance, self.service.settings.checkin.rewards
+        checked_in, streak = streak_at(balance, now_us)
+        return CreditView(
+            account.version,
+            balance.credit,
+            balance.held,
+            balance.frozen,
+            view_lots(account),
+            view_holds(account),
+            CheckinView(checked_in, streak, rewards[min(streak, len(rewards) - 1)]),
+            rfc3339(now_us),
+        )
 
 
-class MyEvents:
+class MyEvents(Resource):
     """`GET /v1/me/events`: the statement, by cursor."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        session = bearer(self._service, req)
-        before = _count(req, "before", 2**53 - 1)
-        limit = _count(req, "limit", MAX_PAGE) or _DEFAULT_PAGE
-        entries = self._service.reader.page(session.openid, before=before, limit=limit)
-        more = bool(entries) and entries[-1].version > 1
-        _answer(resp, Page([_view(entry) for entry in entries], entries[-1].version if more else None))
+    @operation(
+        "List the caller's events, newest first", scopes=USER, answer=EventPage, parameters=(BEFORE, LIMIT)
+    )
+    async def on_get(self, request: Received[None]) -> EventPage:
+        before, limit = request.given["before"], request.given["limit"] or _DEFAULT_PAGE
+        reader = self.service.reader
+        return view_page(reader.page(request.openid, microseconds_now(), before=before, limit=limit))
 
 
-def _view(entry: Entry) -> EventView:
-    return EventView(entry.version, entry.type, entry.data, entry.credit, rfc3339(entry.recorded_at_us))
+class MyCheckin(Resource):
+    """`POST /v1/me/checkin`: once a day in Shanghai."""
 
-
-def _count(req: falcon.asgi.Request, name: str, most: int) -> int | None:
-    """A query parameter from 1 to `most`, or None where it is not given."""
-    text = req.get_param(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and 1 <= int(text) <= most):
-        raise Problem(400, "invalid-parameter", f"{name} must be an integer from 1 to {most}.")
-    return int(text)
-
-
-def _answer(resp: falcon.asgi.Response, answer: msgspec.Struct) -> None:
-    resp.content_type = falcon.MEDIA_JSON
-    resp.data = msgspec.json.encode(answer)
+    @operation(
+        "Check in for today",
+        scopes=USER,
+        answer=Written,
+        status=201,
+        parameters=(IDEMPOTENCY_KEY, DRY_RUN),
+        refusals=REFUSALS[CheckIn],
+    )
+    async def on_post(self, request: Received[None]) -> Written:
+        rules = self.service.settings.checkin
+        command = CheckIn(request.openid, request.given["Idempotency-Key"], rules.rewards, rules.name)
+        return await perform(self, request, command)

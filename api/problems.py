@@ -9,15 +9,8 @@ import structlog
 
 from api.metrics import REFUSALS
 from api.wechat import LoginFailed
-from ledger.errors import (
-    AccountNotFound,
-    CreditLimitExceeded,
-    InvalidCommand,
-    KeyReused,
-    NotCommitted,
-    OutcomeUnknown,
-    Refusal,
-)
+from ledger import errors
+from ledger.errors import InvalidCommand, NotCommitted, OutcomeUnknown, Refusal
 
 log = structlog.get_logger()
 
@@ -25,9 +18,24 @@ PROBLEM_JSON: Final = "application/problem+json"
 NOT_LOGGED_IN: Final = "用户不存在，或未登录。"
 
 REFUSAL_STATUS: Final[dict[type[Refusal], int]] = {
-    KeyReused: 422,
-    AccountNotFound: 404,
-    CreditLimitExceeded: 409,
+    errors.KeyReused: 422,
+    errors.AccountNotFound: 404,
+    errors.VersionMismatch: 412,
+    errors.AccountIsFrozen: 409,
+    errors.NotInFuture: 409,
+    errors.CreditLimitExceeded: 409,
+    errors.TooManyOpen: 409,
+    errors.InsufficientCredit: 409,
+    errors.HoldNotFound: 404,
+    errors.HoldSettled: 409,
+    errors.CaptureExceedsHold: 409,
+    errors.SpendNotFound: 404,
+    errors.ReversalExceedsSpend: 409,
+    errors.GrantNotFound: 404,
+    errors.NothingToRevoke: 409,
+    errors.AlreadyFrozen: 409,
+    errors.NotFrozen: 409,
+    errors.AlreadyCheckedIn: 409,
 }
 
 # Failure code -> status where real ones are used, and the sentence a user is shown.
@@ -46,6 +54,16 @@ LOGIN_FAILURES: Final[dict[str, tuple[int, str]]] = {
 }
 
 _CODES: Final = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
+
+
+class ProblemBody(msgspec.Struct):
+    """What is answered where something is refused (RFC 9457): beside these, the refusal's own figures."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
 
 
 class Problem(falcon.HTTPError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 from functools import partial
 from typing import Any, Final
@@ -10,31 +11,37 @@ import structlog
 
 from api import access
 from api.group_commit import GroupCommit
+from api.rates import Rates
 from api.settings import Settings
 from api.vault import Vault, open_vault
 from api.wechat import WechatClient
-from ledger.commands import Command
-from ledger.committer import ledger_committer
+from ledger.commands import RecordLapses, Submission
+from ledger.committer import ledger_committer, microseconds_now
 from ledger.errors import LedgerFault
 from ledger.execute import Outcome
 from ledger.sqlite import Connection
-from ledger.statement import Reader
+from ledger.statement import BEFORE_ALL_DUE, Reader
 
 log = structlog.get_logger()
 
 _PROBE_TIMEOUT_S: Final = 2.0
+# The first sweep comes soon after the start, and not in all workers at once.
+_FIRST_SWEEP_S: Final = 30
+_SWEEP_INTERVAL_S: Final = 3600
+_SWEPT_AT_ONCE: Final = 100
 
 
 class Service:
     """Everything a resource needs. Opens nothing until `start`, which runs in the worker, after the fork."""
 
     settings: Settings
-    ledger_commits: GroupCommit[Command, Outcome]
+    ledger_commits: GroupCommit[Submission, Outcome]
     access_commits: GroupCommit[access.Change, Any]
     reader: Reader
     sessions: Connection
     vault: Vault
     wechat: WechatClient
+    rates: Rates
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -52,9 +59,12 @@ class Service:
             "access", access.access_committer(settings.access_path), _end_this_process
         )
         self.wechat = WechatClient(settings.wechat_api, settings.appid, settings.secret)
+        self.rates = Rates(settings)
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_hourly())
 
     async def process_shutdown(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
         self.wechat.close()
+        self._sweeper.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_PROBE_TIMEOUT_S)
         await self.ledger_commits.close()
@@ -72,7 +82,13 @@ class Service:
 
     def touch_later(self, token_hash: bytes, now_us: int) -> None:
         """Note that a session was used, without making its request wait for the disk."""
-        change = partial(access.touch_session, token_hash=token_hash, now_us=now_us)
+        self._write_later(partial(access.touch_session, token_hash=token_hash, now_us=now_us))
+
+    def touch_key_later(self, key_id: str, now_us: int) -> None:
+        """Note that an API key was used, in the same way."""
+        self._write_later(partial(access.touch_key, key_id=key_id, now_us=now_us))
+
+    def _write_later(self, change: access.Change) -> None:
         task = asyncio.get_running_loop().create_task(self._touch(change))
         self._tasks.add(task)  # the loop keeps no reference of its own
         task.add_done_callback(self._tasks.discard)
@@ -81,7 +97,32 @@ class Service:
         try:
             await self.access_commits.submit(change)
         except LedgerFault as fault:
-            log.warning("session not touched", error=str(fault))
+            log.warning("last use not noted", error=str(fault))
+
+    async def _sweep_hourly(self) -> None:
+        """Record what lapsed, in one worker or another. No answer needs it; the log then says it too."""
+        await asyncio.sleep(_FIRST_SWEEP_S + secrets.randbelow(_FIRST_SWEEP_S))
+        while True:
+            try:
+                recorded = await self._sweep()
+            except LedgerFault as fault:
+                log.warning("not swept", error=str(fault))
+            else:
+                if recorded:
+                    log.info("swept", accounts=recorded)
+            await asyncio.sleep(_SWEEP_INTERVAL_S)
+
+    async def _sweep(self) -> int:
+        now_us, last, count = microseconds_now(), BEFORE_ALL_DUE, 0
+        while due := self.reader.due(now_us, last, _SWEPT_AT_ONCE):
+            last = due[-1]
+            commands = [Submission(RecordLapses(openid), "rule:sweep") for _, openid in due]
+            for outcome in await self.ledger_commits.submit_all(commands):
+                if isinstance(outcome, Exception):
+                    log.error("not swept", exc_info=outcome)
+                else:
+                    count += 1
+        return count
 
 
 def _end_this_process() -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+from limits import RateLimitItem, parse
 
 from ledger.events import MAX_CREDIT
 
@@ -17,6 +18,16 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 class SettingError(Exception):
     """A setting is missing or wrong; the message names the variable and says what it takes."""
+
+
+class CheckinRules(msgspec.Struct, frozen=True):
+    """What a check-in earns: the n-th of `rewards` on the n-th day in a row, the last one from there on.
+
+    `name` is recorded with each check-in, so that a later reader knows which table it was.
+    """
+
+    name: str
+    rewards: tuple[int, ...]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -29,6 +40,10 @@ class Settings(msgspec.Struct, frozen=True):
     appid: str
     secret: str
     wechat_api: str
+    checkin: CheckinRules
+    rate_key: RateLimitItem | None
+    rate_token: RateLimitItem | None
+    rate_login: RateLimitItem | None
 
     def __repr__(self) -> str:
         return f"Settings(bind={self.bind!r}, data={self.data!s}, appid={self.appid!r}, secret=...)"
@@ -39,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     @property
     def access_path(self) -> Path:
-        return self.data / "access.db"
+        return access_path(self.data)
 
     @property
     def secret_key_path(self) -> Path:
@@ -48,6 +63,10 @@ class Settings(msgspec.Struct, frozen=True):
 
 def ledger_path(data: Path) -> Path:
     return data / "ledger.db"
+
+
+def access_path(data: Path) -> Path:
+    return data / "access.db"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -60,6 +79,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         appid=_required(environ, "WECHAT_APPID", "the mini-program's AppID, from mp.weixin.qq.com"),
         secret=_required(environ, "WECHAT_SECRET", "the mini-program's AppSecret, from mp.weixin.qq.com"),
         wechat_api=_wechat_api(environ),
+        checkin=_checkin(environ),
+        rate_key=_rate(environ, "CREDIT_RATE_KEY", "60000/minute"),
+        rate_token=_rate(environ, "CREDIT_RATE_TOKEN", "1200/minute"),
+        rate_login=_rate(environ, "CREDIT_RATE_LOGIN", "600/minute"),
     )
 
 
@@ -86,6 +109,28 @@ def _integer(environ: Mapping[str, str], name: str, default: int, least: int, mo
     if not re.fullmatch(r"[0-9]{1,16}", text, re.ASCII) or not least <= int(text) <= most:
         raise SettingError(f"{name} must be an integer from {least} to {most}, not {text!r}")
     return int(text)
+
+
+def _checkin(environ: Mapping[str, str]) -> CheckinRules:
+    text = environ.get("CREDIT_CHECKIN", "") or "1:5,5,5,5,5,5,20"
+    found = re.fullmatch(r"([A-Za-z0-9._-]{1,32}):([0-9]{1,16}(?:,[0-9]{1,16}){0,365})", text, re.ASCII)
+    rewards = tuple(int(reward) for reward in found[2].split(",")) if found else ()
+    if found is None or not all(1 <= reward <= MAX_CREDIT for reward in rewards):
+        raise SettingError(
+            "CREDIT_CHECKIN must be a name for the table, a colon, and what each day of a streak earns, like "
+            f"1:5,5,10; not {text!r}"
+        )
+    return CheckinRules(found[1], rewards)
+
+
+def _rate(environ: Mapping[str, str], name: str, default: str) -> RateLimitItem | None:
+    text = environ.get(name, "") or default
+    if text == "off":
+        return None
+    try:
+        return parse(text)
+    except ValueError:
+        raise SettingError(f"{name} must be a rate like 600/minute, or off, not {text!r}") from None
 
 
 def _bind(environ: Mapping[str, str]) -> str:

@@ -47,7 +47,7 @@ class Telemetry:
         resp.set_headers(_HEADERS)
         resp.set_header("X-Request-ID", req.context.request_id)
         seconds = time.perf_counter() - req.context.started
-        route = (req.uri_template if resource is not None else None) or _UNMATCHED
+        route: str = (req.uri_template if resource is not None else None) or _UNMATCHED
         status = resp.status_code
         method = req.method if req.method in _METHODS else "other"
         REQUESTS.labels(method, route, status).inc()
@@ -56,7 +56,8 @@ class Telemetry:
             "request",
             request_id=req.context.request_id,
             method=method,
-            path=_SECRET_LIKE.sub("...", req.path[:200]),
+            # Whose account it is stays out of the log: the template, where there is a name in the path.
+            path=route if "{" in route else _SECRET_LIKE.sub("...", req.path[:200]),
             status=status,
             ms=round(seconds * 1000, 2),
         )

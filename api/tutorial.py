@@ -49,6 +49,7 @@ class Login:
         self._service = service
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        self._service.rates.count_login(req)
         body = await read_json(req, _login_body)
         try:
             token = await log_in(self._service, body.code)
@@ -78,7 +79,9 @@ class Credit:
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         session = caller(self._service, req)
-        standing = None if session is None else self._service.reader.standing(session.openid)
+        standing = (
+            None if session is None else self._service.reader.standing(session.openid, microseconds_now())
+        )
         _answer(resp, _NOBODY if standing is None else {"credit": standing.credit})
 
 

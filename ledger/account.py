@@ -210,7 +210,7 @@ def _give_back(balance: Balance, returned: Parts, expired: int) -> Balance:
 
 
 def _put(lots: tuple[Lot, ...], parts: Parts) -> tuple[Lot, ...]:
-    """`lots` with the expiring ones of `parts` in them, as lots of their own or added to those of the same grant."""
+    """`lots` with the expiring ones of `parts` in them, each added to the lot of its grant if there is one."""
     if all(part.grant is None for part in parts):
         return lots
     by_grant = {lot.grant: lot for lot in lots}

@@ -102,7 +102,7 @@ class ReleaseHold(_Checked, frozen=True):
 
 
 class ReverseSpend(_Checked, frozen=True):
-    """Give back `part` of what event `spend` (a spend or a capture) spent, or all that was not given back yet."""
+    """Give back `part` of what event `spend` (a spend or a capture) spent, or all that was not yet."""
 
     openid: str
     spend: int

@@ -238,11 +238,17 @@ def _revoke(balance: Balance, command: RevokeGrant, actor: str, subject: Subject
     return GrantRevoked(command.grant, amount, gone - held, held, command.reason, actor, reference)
 
 
-def _check_in(balance: Balance, command: CheckIn, now_us: int) -> tuple[Event, ...]:
+def streak_at(balance: Balance, now_us: int) -> tuple[bool, int]:
+    """Whether the check-in of the day at `now_us` is done, and how many days in a row lead up to it."""
     day = (now_us + _SHANGHAI_US) // _DAY_US
-    if day <= balance.checkin_day:
-        raise AlreadyCheckedIn(balance.streak, (balance.checkin_day + 1) * _DAY_US - _SHANGHAI_US)
-    streak = balance.streak + 1 if day == balance.checkin_day + 1 else 1
+    return day <= balance.checkin_day, balance.streak if day <= balance.checkin_day + 1 else 0
+
+
+def _check_in(balance: Balance, command: CheckIn, now_us: int) -> tuple[Event, ...]:
+    done, streak = streak_at(balance, now_us)
+    if done:
+        raise AlreadyCheckedIn(streak, (balance.checkin_day + 1) * _DAY_US - _SHANGHAI_US)
+    day, streak = (now_us + _SHANGHAI_US) // _DAY_US, streak + 1
     reward = command.rewards[min(streak, len(command.rewards)) - 1]
     _check_limit(balance, reward)
     grant = CreditGranted(reward, "checkin", f"rule:checkin/{command.rules}")

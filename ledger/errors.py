@@ -96,7 +96,7 @@ class TooManyOpen(Refusal):
 
 @dataclass
 class InsufficientCredit(Refusal):
-    """The account cannot spend that much: `available` it can, of which `expiring` has an end; `held` is reserved."""
+    """The account can spend `available`, of which `expiring` has an end; `held` is reserved."""
 
     code: ClassVar[str] = "insufficient-credit"
     available: int

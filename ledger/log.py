@@ -21,9 +21,7 @@ _PLACES: Final = ["CAST(? AS TEXT)" if name in _JSON else "?" for name in COLUMN
 _SET: Final = ", ".join(f"{name} = {place}" for name, place in zip(COLUMNS, _PLACES, strict=True))
 # Nearly every account is there already, and an upsert costs twice what an update does.
 _UPDATE_ACCOUNT: Final = f"UPDATE account SET {_SET} WHERE openid = ?"
-_INSERT_ACCOUNT: Final = (
-    f"INSERT INTO account ({', '.join(COLUMNS)}, openid) VALUES ({', '.join(_PLACES)}, ?)"
-)
+_INSERT_ACCOUNT: Final = f"INSERT INTO account ({', '.join(COLUMNS)}, openid) VALUES ({', '.join(_PLACES)}, ?)"
 _FIND_ACCOUNT: Final = f"SELECT {ACCOUNT} FROM account WHERE openid = ?"
 _FIND_KEY: Final = f"SELECT {_COLUMNS} FROM event WHERE openid = ? AND key = ?"
 _SCAN_ROWS: Final = 10_000

@@ -23,7 +23,7 @@ from ledger.sqlite import check_identity
 MAX_PAGE: Final = 100
 # A page that is filtered looks at this many events and no more, however few of them it wants.
 MAX_LOOK: Final = 1000
-_LAST_VERSION: Final = 2**63 - 1
+BEFORE_ALL_DUE: Final = (-1, "")
 _FOLD_ROWS: Final = 1000
 _EVENT: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -131,13 +131,18 @@ class Reader:
                 break
         return Page(events, version if least < version < top else None)
 
-    def due(self, now_us: int, after: str, limit: int) -> list[str]:
-        """Up to `limit` openids, in order and behind `after`, with something lapsed that is not recorded."""
-        rows = self._connection.execute(
-            "SELECT openid FROM account WHERE due_at <= ? AND openid > ? ORDER BY openid LIMIT ?",
-            (now_us, after, limit),
-        ).fetchall()
-        return [openid for (openid,) in rows]
+    def due(self, now_us: int, after: tuple[int, str], limit: int) -> list[tuple[int, str]]:
+        """Up to `limit` accounts with something lapsed that is not recorded, the longest due first.
+
+        Each as (when it was due, openid); the last one is `after` for the next call, BEFORE_ALL_DUE the first.
+        """
+        return list(
+            self._connection.execute(
+                "SELECT due_at, openid FROM account WHERE due_at <= ? AND (due_at, openid) > (?, ?)"
+                " ORDER BY due_at, openid LIMIT ?",
+                (now_us, *after, limit),
+            ).fetchall()
+        )
 
     def _settled(self, openid: str, now_us: int) -> tuple[list[Recorded], Account] | None:
         """What has lapsed and is not recorded yet, and the account with that done."""

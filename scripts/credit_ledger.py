@@ -1,9 +1,10 @@
-"""The command line: audit, replay, statement, grant. Safe while the service runs; finds the data as it does."""
+"""The command line: audit, replay, statement, grant, expire, key. Safe while the service runs; finds the data as it does."""
 
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from getpass import getuser
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +14,18 @@ import msgspec
 from api.settings import SettingError, data_directory, ledger_path
 from ledger import replay as replaying
 from ledger import verify
-from ledger.commands import GrantCredit
-from ledger.committer import ledger_committer
+from ledger.commands import GrantCredit, RecordLapses, Submission
+from ledger.committer import ledger_committer, microseconds_now
 from ledger.errors import InvalidCommand, LedgerFault, Refusal
+from ledger.events import Recorded
 from ledger.execute import Outcome
-from ledger.statement import MAX_PAGE, Entry, Reader, rfc3339
+from ledger.statement import BEFORE_ALL_DUE, MAX_PAGE, Reader, rfc3339
+from scripts.credit_ledger_keys import key
 
 # Exit statuses: 0 good, 1 wrong or refused, 2 the command line itself was wrong (click's own).
 _WRONG: Final = 1
 _SHOWN_FAULTS: Final = 100
+_AT_ONCE: Final = 500
 
 
 class _Failure(click.ClickException):
@@ -115,16 +119,23 @@ def statement(openid: str, before: int | None, limit: int | None, as_json: bool)
     """Print the events of OPENID, newest first, with the credit after each."""
     with _ledger() as path:
         reader = Reader(path)
-        if reader.standing(openid) is None:
+        if reader.standing(openid, microseconds_now()) is None:
             raise _Failure(f"nobody registered as {openid}")
         if not as_json:
             click.echo(f"{'version':>8}  {'recorded at (UTC)':<27}  {'credit':>16}  event")
         for entry in _entries(reader, openid, before, limit):
-            data = bytes(entry.data).decode()
+            data = entry.data.decode()
             when = rfc3339(entry.recorded_at_us)
             if as_json:
-                line = msgspec.json.encode({**msgspec.structs.asdict(entry), "recorded_at": when})
-                click.echo(line.decode())
+                line = {
+                    "version": entry.version,
+                    "type": entry.type,
+                    "data": msgspec.Raw(entry.data),
+                    "credit": entry.credit,
+                    "recorded_at": when,
+                    "hash": entry.hash.hex(),
+                }
+                click.echo(msgspec.json.encode(line).decode())
             else:
                 click.echo(f"{entry.version:>8}  {when:<27}  {entry.credit:>16}  {entry.type} {data}")
         reader.close()
@@ -143,7 +154,7 @@ def grant(openid: str, amount: int, reason: str, key: str) -> None:
       credit-ledger grant oQ5Lz... 50 --reason "sorry for the delay" --key ticket-1234
     """
     try:
-        command = GrantCredit(openid, amount, reason, key)
+        command = Submission(GrantCredit(openid, amount, reason, key), f"operator:{getuser()}", operator=True)
     except InvalidCommand as error:
         raise click.UsageError(str(error)) from None
     with _ledger() as path:
@@ -158,16 +169,39 @@ def grant(openid: str, amount: int, reason: str, key: str) -> None:
     click.echo(f"{before}: {amount} to {openid}; credit {outcome.credit} after version {outcome.version}")
 
 
-def _entries(reader: Reader, openid: str, before: int | None, limit: int | None) -> Iterator[Entry]:
+@cli.command()
+def expire() -> None:
+    """Record what has lapsed by now: expired credit, and holds past their deadline.
+
+    Nobody's credit changes by it, because every answer counts what has lapsed whether or not it is recorded;
+    it brings the log, and the sums over all accounts, up to date. The service does the same once an hour.
+    """
+    with _ledger() as path, _progress("Recording") as progress:
+        reader, committer = Reader(path), ledger_committer(path)
+        now_us, last, done = microseconds_now(), BEFORE_ALL_DUE, 0
+        while due := reader.due(now_us, last, _AT_ONCE):
+            last = due[-1]
+            commands = [Submission(RecordLapses(openid), "rule:sweep") for _, openid in due]
+            for outcome in committer.commit(commands):
+                if isinstance(outcome, Exception):
+                    raise outcome
+            done += len(due)
+            progress(done, done + _AT_ONCE)
+        committer.close()
+        reader.close()
+    click.echo(f"{done} accounts had something lapsed; it is recorded now")
+
+
+def _entries(reader: Reader, openid: str, before: int | None, limit: int | None) -> Iterator[Recorded]:
     """Page by page, so that neither memory nor a read transaction grows with the account."""
-    left = sys.maxsize if limit is None else limit
+    left, now_us = sys.maxsize if limit is None else limit, microseconds_now()
     while left > 0:
-        page = reader.page(openid, before=before, limit=min(left, MAX_PAGE))
-        if not page:
+        page = reader.page(openid, now_us, before=before, limit=min(left, MAX_PAGE))
+        yield from page.events
+        left -= len(page.events)
+        before = page.next_before
+        if before is None:
             return
-        yield from page
-        left -= len(page)
-        before = page[-1].version
 
 
 @contextmanager
@@ -205,6 +239,9 @@ def _where(fault: verify.Fault) -> str:
 
 def _text(openid: bytes) -> str:
     return openid.decode("utf-8", "backslashreplace")
+
+
+cli.add_command(key)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from ledger.commands import GrantCredit, RegisterUser
+from ledger.commands import GrantCredit, RegisterUser, Submission
 from ledger.committer import ledger_committer
 from ledger.execute import Outcome
 from ledger.schema import create
@@ -168,7 +168,9 @@ class Service:
         """Grant credit as the command line does: in this process, beside the running service."""
         committer = ledger_committer(self.data / "ledger.db")
         try:
-            (outcome,) = committer.commit([GrantCredit(openid, amount, reason, key)])
+            (outcome,) = committer.commit(
+                [Submission(GrantCredit(openid, amount, reason, key), "operator:tests")]
+            )
         finally:
             committer.close()
         assert isinstance(outcome, Outcome), outcome
@@ -227,5 +229,5 @@ def ledger_path(tmp_path: Path) -> Path:
 
 def register(path: Path, *openids: str, grant: int = 100) -> None:
     committer = ledger_committer(path)
-    committer.commit([RegisterUser(openid, grant) for openid in openids])
+    committer.commit([Submission(RegisterUser(openid, grant), "rule:signup") for openid in openids])
     committer.close()

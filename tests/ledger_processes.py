@@ -16,12 +16,12 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
-from ledger.commands import GrantCredit, RegisterUser
+from ledger.commands import CheckIn, Command, GrantCredit, RegisterUser, SpendCredit
 from ledger.committer import ledger_committer
-from ledger.errors import NotCommitted, OutcomeUnknown
+from ledger.errors import NotCommitted, OutcomeUnknown, Refusal
 from ledger.execute import Outcome
 from ledger.schema import create
-from tests.ledger_samples import APPID
+from tests.ledger_samples import APPID, commit_with
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60
@@ -111,25 +111,35 @@ def say(answer: object) -> None:
     os.write(1, json.dumps(answer).encode() + b"\n")
 
 
-def register_in_threads(path: Path, openid: str, threads: int) -> None:
-    """Register `openid` once in each thread, each with a committer of its own; answers who was first."""
-    together = threading.Barrier(threads + 1)
+def race_in_threads(path: Path, commands: list[Command]) -> None:
+    """Commit each command in a thread of its own with a committer of its own, all at once.
+
+    Answers what each came to: [replayed, credit], or a refusal's [code, figures].
+    """
+    together = threading.Barrier(len(commands) + 1)
     outcomes: list[object] = []
 
-    def register() -> None:
+    def run(command: Command) -> None:
         committer = ledger_committer(path)
         together.wait()
-        outcomes.extend(committer.commit([RegisterUser(openid, 100)]))
+        outcomes.extend(commit_with(committer, command))
         committer.close()
 
-    running = [threading.Thread(target=register) for _ in range(threads)]
+    running = [threading.Thread(target=run, args=(command,)) for command in commands]
     for thread in running:
         thread.start()
     wait_for_go()
     together.wait()
     for thread in running:
         thread.join()
-    say([[outcome.replayed, outcome.credit] for outcome in outcomes if isinstance(outcome, Outcome)])
+    say([_told(outcome) for outcome in outcomes])
+
+
+def _told(outcome: object) -> list[object]:
+    if isinstance(outcome, Refusal):
+        return [outcome.code, outcome.figures()]
+    assert isinstance(outcome, Outcome), outcome
+    return [outcome.replayed, outcome.credit]
 
 
 def grant_shuffled(path: Path, seed: int, openids: list[str], keys: int) -> None:
@@ -142,7 +152,7 @@ def grant_shuffled(path: Path, seed: int, openids: list[str], keys: int) -> None
     answers = []
     while commands:
         batch = [commands.pop() for _ in range(min(len(commands), chance.randint(1, 9)))]
-        for command, outcome in zip(batch, committer.commit(batch), strict=True):
+        for command, outcome in zip(batch, commit_with(committer, *batch), strict=True):
             assert isinstance(outcome, Outcome), outcome
             answers.append([command.openid, command.key, outcome.version, not outcome.replayed])
     committer.close()
@@ -158,7 +168,7 @@ def grant_until_told(path: Path, openid: str, prefix: str) -> None:
     numbers = count()
     while not stop.is_set():
         keys = [f"{prefix}-{next(numbers)}" for _ in range(random.randint(1, 5))]
-        for outcome in committer.commit([GrantCredit(openid, 1, "gift", key) for key in keys]):
+        for outcome in commit_with(committer, *(GrantCredit(openid, 1, "gift", key) for key in keys)):
             assert isinstance(outcome, Outcome), outcome
         say(keys)
     committer.close()
@@ -170,7 +180,7 @@ def grant_on_a_failing_disk(path: Path, openid: str, keys: list[str]) -> None:
     wait_for_go()
     for key in keys:
         try:
-            (outcome,) = committer.commit([GrantCredit(openid, 1, "gift", key)])
+            (outcome,) = commit_with(committer, GrantCredit(openid, 1, "gift", key))
             say([key, "committed" if isinstance(outcome, Outcome) else repr(outcome)])
         except OutcomeUnknown as unknown:
             say([key, "unknown, disk failed" if unknown.disk_failed else "unknown"])
@@ -193,7 +203,12 @@ if __name__ == "__main__":
     role, where, *rest = sys.argv[1:]
     match role:
         case "register":
-            register_in_threads(Path(where), rest[0], int(rest[1]))
+            race_in_threads(Path(where), [RegisterUser(rest[0], 100)] * int(rest[1]))
+        case "spend":
+            spends: list[Command] = [SpendCredit(rest[0], int(rest[1]), "order", key) for key in rest[2:]]
+            race_in_threads(Path(where), spends)
+        case "check-in":
+            race_in_threads(Path(where), [CheckIn(rest[0], key, (7, 8), "2026") for key in rest[1:]])
         case "grant":
             grant_shuffled(Path(where), int(rest[0]), rest[1].split(","), int(rest[2]))
         case "grant-until-told":

@@ -9,18 +9,36 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from ledger.account import Account
-from ledger.commands import Command, GrantCredit, RegisterUser
-from ledger.committer import ledger_committer, microseconds_now
+from ledger.commands import (
+    CaptureHold,
+    CheckIn,
+    Command,
+    FreezeAccount,
+    GrantCredit,
+    HoldCredit,
+    RecordLapses,
+    RegisterUser,
+    ReleaseHold,
+    ReverseSpend,
+    RevokeGrant,
+    SpendCredit,
+    Submission,
+    UnfreezeAccount,
+)
+from ledger.committer import Committer, ledger_committer, microseconds_now
 from ledger.errors import Refusal
 from ledger.events import MAX_CREDIT
 from ledger.execute import Outcome
-from ledger.log import BEFORE_ALL, LogScan, RawEvent
+from ledger.log import BEFORE_ALL, Log, LogScan, RawEvent
+from ledger.projection import COLUMNS, Row, from_row
 from ledger.schema import create
 from ledger.sqlite import Connection, Turnstile, connect
 from ledger.verify import audit
 
 APPID = "wx0123456789abcdef"
 SINCE_US = 1_700_000_000_000_000
+DAY_US = 86_400_000_000
+ACTOR = "key:tests"
 
 TRIGGERS = (
     "event_is_never_updated",
@@ -45,18 +63,31 @@ def new_ledger() -> Iterator[Path]:
         yield directory / "ledger.db"
 
 
+def handed_in(command: Command | Submission) -> Submission:
+    """What stands for itself, or a bare command as these tests' own API key hands it in."""
+    return command if isinstance(command, Submission) else Submission(command, ACTOR)
+
+
+def commit_with(
+    committer: Committer[Log, Submission, Outcome], *commands: Command | Submission
+) -> list[Outcome | Exception]:
+    return committer.commit([handed_in(command) for command in commands])
+
+
 def commit(
-    path: Path, *commands: Command, clock_us: Callable[[], int] = microseconds_now
+    path: Path, *commands: Command | Submission, clock_us: Callable[[], int] = microseconds_now
 ) -> list[Outcome | Exception]:
     """What `commands` came to in one transaction; no connection stays open."""
     committer = ledger_committer(path, clock_us=clock_us)
     try:
-        return committer.commit(commands)
+        return commit_with(committer, *commands)
     finally:
         committer.close()
 
 
-def committed(path: Path, *commands: Command, clock_us: Callable[[], int] = microseconds_now) -> list[Outcome]:
+def committed(
+    path: Path, *commands: Command | Submission, clock_us: Callable[[], int] = microseconds_now
+) -> list[Outcome]:
     """As `commit`, where nothing may be refused."""
     outcomes = []
     for outcome in commit(path, *commands, clock_us=clock_us):
@@ -80,10 +111,15 @@ def log_of(path: Path) -> list[RawEvent]:
     return rows
 
 
-def accounts_of(path: Path) -> dict[bytes, Account]:
-    """Every account row."""
+def accounts_of(path: Path) -> dict[bytes, Row]:
+    """Every account row, in the order of `COLUMNS`."""
     with LogScan(path) as scan:
         return dict(scan.accounts())
+
+
+def account_of(path: Path, openid: str) -> Account:
+    """What the account row of `openid` says."""
+    return from_row(openid, accounts_of(path)[openid.encode()])
 
 
 def assert_sound(path: Path) -> None:
@@ -124,13 +160,45 @@ def settle_file(path: Path) -> None:
     assert not path.with_name(path.name + "-wal").exists()
 
 
-# Few openids, keys and amounts, so that repeats, conflicts and limits come up all the time.
+# A row of the account table that no event stands behind.
+FORGED_ROW = (
+    f"INSERT INTO account (openid, {', '.join(COLUMNS)}) SELECT 'oForged', {', '.join(COLUMNS)}"
+    " FROM account LIMIT 1"
+)
+
+# Few openids, keys, versions, moments and amounts, so that repeats, conflicts and limits come up all the time.
 OPENIDS = st.sampled_from(["oAnna", "oBo", "o-C_c"])
 AMOUNTS = st.one_of(st.integers(1, 5), st.sampled_from([MAX_CREDIT, MAX_CREDIT - 102, 2**52]))
 REASONS = st.sampled_from(["gift", "签到奖励", "👨‍👩‍👧 family", 'quote " and \\'])
+REFERENCES = st.sampled_from([None, None, "order 7", "订单 8"])
+# The clock of `run_batches` shows SINCE_US and a few microseconds, and real ones much more.
+MOMENTS = st.one_of(st.none(), st.integers(SINCE_US - 1, SINCE_US + 40), st.just(SINCE_US + DAY_US))
+VERSIONS = st.integers(1, 9)
+PARTS = st.none() | st.integers(1, 4)
+KEYS = st.sampled_from([f"k{number}" for number in range(1, 13)])
+
 REGISTRATIONS = st.builds(RegisterUser, OPENIDS, st.sampled_from([0, 1, 100, MAX_CREDIT]))
-GRANTS = st.builds(GrantCredit, OPENIDS, AMOUNTS, REASONS, st.sampled_from(["k1", "k2", "k3", "k4", "k5"]))
-COMMANDS = st.one_of(REGISTRATIONS, GRANTS, GRANTS, GRANTS)
+GRANTS = st.builds(
+    GrantCredit, OPENIDS, AMOUNTS, REASONS, st.sampled_from(["k1", "k2", "k3", "k4", "k5"]), REFERENCES, MOMENTS
+)
+SPENDS = st.builds(SpendCredit, OPENIDS, AMOUNTS, REASONS, KEYS, REFERENCES)
+HOLDS = st.builds(HoldCredit, OPENIDS, AMOUNTS, REASONS, KEYS, REFERENCES, MOMENTS)
+CORRECTIONS = st.one_of(
+    st.builds(CaptureHold, OPENIDS, VERSIONS, REASONS, KEYS, PARTS, REFERENCES),
+    st.builds(ReleaseHold, OPENIDS, VERSIONS, REASONS, KEYS, REFERENCES),
+    st.builds(ReverseSpend, OPENIDS, VERSIONS, REASONS, KEYS, PARTS, REFERENCES),
+    st.builds(RevokeGrant, OPENIDS, VERSIONS, REASONS, KEYS, REFERENCES),
+)
+OTHERS = st.one_of(
+    st.builds(CheckIn, OPENIDS, KEYS, st.sampled_from([(1,), (1, 2, 3)]), st.sampled_from(["2026", "2027"])),
+    st.builds(RecordLapses, OPENIDS),
+    st.builds(FreezeAccount, OPENIDS, REASONS, KEYS, REFERENCES),
+    st.builds(UnfreezeAccount, OPENIDS, REASONS, KEYS, REFERENCES),
+    st.builds(UnfreezeAccount, OPENIDS, REASONS, KEYS, REFERENCES),
+)
+COMMANDS = st.one_of(
+    REGISTRATIONS, REGISTRATIONS, GRANTS, GRANTS, GRANTS, SPENDS, HOLDS, CORRECTIONS, CORRECTIONS, OTHERS
+)
 BATCHES = st.lists(st.lists(COMMANDS, max_size=8), max_size=5)
 
 
@@ -140,7 +208,7 @@ def run_batches(path: Path, batches: list[list[Command]]) -> list[Outcome]:
     done = []
     try:
         for batch in batches:
-            for outcome in committer.commit(batch):
+            for outcome in commit_with(committer, *batch):
                 if isinstance(outcome, Outcome):
                     done.append(outcome)
                 else:
@@ -162,3 +230,30 @@ def sample_ledger(path: Path) -> None:
         GrantCredit("oAnna", 1, "gift", "k2"),
         clock_us=clock_us,
     )
+
+
+def whole_life(openid: str = "oAnna", since_us: int = SINCE_US) -> list[Command]:
+    """Commands that, handed in from `since_us` on by a ticking clock, make one event of nearly every type.
+
+    Two lots and two holds stay open, and one lot and one hold have lapsed.
+    """
+    return [
+        RegisterUser(openid, 100),  # 1, 2
+        GrantCredit(openid, 5, "campaign", "k3", "spring", since_us + 5),  # 3
+        GrantCredit(openid, 7, "campaign", "k4", "summer", since_us + DAY_US),  # 4
+        HoldCredit(openid, 2, "order", "k5", "order 1", since_us + 4),  # 5
+        CheckIn(openid, "k6", (1, 2), "2026"),  # the release of 5 as 6; 7, 8
+        SpendCredit(openid, 9, "order", "k7", "order 2"),  # what is left of 3 has expired as 9; 10
+        ReverseSpend(openid, 10, "refund", "k8", 3),  # 11
+        GrantCredit(openid, 6, "campaign", "k9", None, since_us + 2 * DAY_US),  # 12
+        HoldCredit(openid, 4, "order", "k10", "order 3", since_us + DAY_US),  # 13
+        HoldCredit(openid, 3, "order", "k11", "order 4", since_us + 2 * DAY_US),  # 14
+        CaptureHold(openid, 13, "shipped", "k12", 2),  # 15
+        HoldCredit(openid, 5, "order", "k13"),  # 16
+        ReleaseHold(openid, 16, "cancelled", "k14"),  # 17
+        HoldCredit(openid, 1, "order", "k15", "order 5", since_us + 3 * DAY_US),  # 18
+        GrantCredit(openid, 8, "mistake", "k16", None, since_us + 9 * DAY_US),  # 19
+        GrantCredit(openid, 9, "campaign", "k17", None, since_us + 9 * DAY_US),  # 20
+        RevokeGrant(openid, 19, "mistake", "k18"),  # 21
+        FreezeAccount(openid, "asked for", "k19"),  # 22
+    ]

@@ -15,23 +15,26 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(path for folder in ("ledger", "api", "scripts") for path in (ROOT / folder).glob("**/*.py"))
 TESTS = sorted((ROOT / "tests").glob("*.py"))
 
-PURE = {"events", "commands", "account", "decide", "errors", "chain"}
+PURE = {"events", "commands", "account", "lots", "decide", "errors", "chain", "lapse", "projection"}
 # What each module of the ledger may import from it: one way, from what decides to what stores to what serves.
 LEDGER_IMPORTS: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "events": {"errors"},
     "commands": {"errors", "events"},
-    "account": {"events"},
-    "decide": {"account", "commands", "errors", "events"},
+    "account": {"errors", "events"},
+    "lots": {"account", "errors", "events"},
+    "decide": {"account", "commands", "errors", "events", "lots"},
     "chain": {"account", "events"},
-    "execute": {"account", "chain", "commands", "decide", "errors", "events"},
+    "lapse": {"account", "chain", "events", "lots"},
+    "execute": {"account", "chain", "commands", "decide", "errors", "events", "lapse"},
+    "projection": {"account", "errors"},
     "sqlite": {"errors"},
     "schema": {"errors", "events", "sqlite"},
-    "log": {"account", "events", "schema", "sqlite"},
+    "log": {"account", "decide", "events", "projection", "schema", "sqlite"},
     "committer": {"commands", "errors", "execute", "log", "sqlite"},
-    "statement": {"schema", "sqlite"},
-    "verify": {"account", "chain", "errors", "events", "log", "sqlite"},
+    "statement": {"account", "chain", "events", "lapse", "log", "projection", "schema", "sqlite"},
+    "verify": {"account", "chain", "errors", "events", "lapse", "log", "projection", "sqlite"},
     "replay": {"errors", "log", "sqlite", "verify"},
 }
 # `ledger.sqlite` is what access.db shares with the log: how a file is opened, and the turnstile.

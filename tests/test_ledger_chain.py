@@ -7,10 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.account import GENESIS, Account
+from ledger.account import GENESIS, Account, Balance
 from ledger.chain import event_hash, link
 from ledger.errors import CorruptEvent
-from ledger.events import CreditGranted, UserRegistered, decode, encode
+from ledger.events import (
+    EVENT_TYPES,
+    AccountFrozen,
+    AccountUnfrozen,
+    CheckedIn,
+    CreditExpired,
+    CreditGranted,
+    CreditHeld,
+    CreditSpent,
+    GrantRevoked,
+    HoldCaptured,
+    HoldReleased,
+    Part,
+    SpendReversed,
+    UserRegistered,
+    decode,
+    encode,
+)
 
 FIELDS: dict[str, object] = {
     "previous": bytes(range(32)),
@@ -107,13 +124,18 @@ def test_bytes_cannot_move_from_one_field_to_the_next(parts: list[bytes], data: 
 
 def test_a_row_is_linked_to_the_one_before_it_and_becomes_the_head() -> None:
     first, after_first = link(Account("oAnna"), UserRegistered(), None, None, 5)
-    second, after_second = link(after_first, CreditGranted(7, "gift"), "k1", b"f" * 32, 9)
+    second, after_second = link(after_first, CreditGranted(7, "gift", "key:shop"), "k1", b"f" * 32, 9)
     assert first.hash == event_hash(GENESIS, b"oAnna", 1, b"UserRegistered", b"{}", 0, None, None, 5)
     assert second.hash == event_hash(
         first.hash, b"oAnna", 2, b"CreditGranted", second.data, 7, b"k1", b"f" * 32, 9
     )
     assert after_second == Account(
-        "oAnna", version=2, head=second.hash, credit=7, held=0, registered_at_us=5, recorded_at_us=9
+        "oAnna",
+        version=2,
+        head=second.hash,
+        registered_at_us=5,
+        recorded_at_us=9,
+        balance=Balance(credit=7, granted=7),
     )
 
 
@@ -126,14 +148,50 @@ def test_the_time_within_an_account_never_runs_back_whatever_the_clock_does(cloc
     assert times == [max(clock[: position + 1]) for position in range(len(clock))]
 
 
+WHO = b'"actor":"key:shop"'
 CANONICAL = {
     UserRegistered(): b"{}",
-    CreditGranted(1, "gift"): b'{"amount":1,"reason":"gift"}',
-    CreditGranted(2**53 - 1, "签到"): b'{"amount":9007199254740991,"reason":"\xe7\xad\xbe\xe5\x88\xb0"}',
-    CreditGranted(1, "👍🏽"): b'{"amount":1,"reason":"\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd"}',
-    CreditGranted(1, '"\\/'): b'{"amount":1,"reason":"\\"\\\\/"}',
-    CreditGranted(1, "\u2028"): b'{"amount":1,"reason":"\xe2\x80\xa8"}',
+    CreditGranted(1, "gift", "key:shop"): b'{%s,"amount":1,"reason":"gift"}' % WHO,
+    CreditGranted(2**53 - 1, "签到", "key:shop"): (
+        b'{%s,"amount":9007199254740991,"reason":"\xe7\xad\xbe\xe5\x88\xb0"}' % WHO
+    ),
+    CreditGranted(1, "👍🏽", "key:shop"): b'{%s,"amount":1,"reason":"\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd"}' % WHO,
+    CreditGranted(1, '"\\/', "key:shop"): b'{%s,"amount":1,"reason":"\\"\\\\/"}' % WHO,
+    CreditGranted(1, "\u2028", "key:shop"): b'{%s,"amount":1,"reason":"\xe2\x80\xa8"}' % WHO,
+    CreditGranted(1, "gift", "key:shop", "order 7", 9): (
+        b'{%s,"amount":1,"expires_at_us":9,"reason":"gift","reference":"order 7"}' % WHO
+    ),
+    CheckedIn(19676, 3, "2026"): b'{"day":19676,"rules":"2026","streak":3}',
+    CreditSpent(5, (Part(2, 3, 9), Part(3)), "order", "key:shop", "order 7"): (
+        b'{%s,"amount":5,"reason":"order","reference":"order 7",'
+        b'"used":[{"amount":2,"expires_at_us":9,"grant":3},{"amount":3}]}' % WHO
+    ),
+    CreditHeld(5, (Part(5),), 99, "order", "key:shop"): (
+        b'{%s,"amount":5,"deadline_us":99,"reason":"order","used":[{"amount":5}]}' % WHO
+    ),
+    HoldCaptured(4, 2, (Part(2),), "order", "key:shop", (Part(1, 3, 9),), 2): (
+        b'{%s,"amount":2,"expired":2,"hold":4,"reason":"order",'
+        b'"returned":[{"amount":1,"expires_at_us":9,"grant":3}],"used":[{"amount":2}]}' % WHO
+    ),
+    HoldReleased(4, 2, "cancelled", "key:shop", (Part(2),)): (
+        b'{%s,"amount":2,"hold":4,"reason":"cancelled","returned":[{"amount":2}]}' % WHO
+    ),
+    SpendReversed(4, 2, "refund", "key:shop", (Part(2),)): (
+        b'{%s,"amount":2,"reason":"refund","returned":[{"amount":2}],"spend":4}' % WHO
+    ),
+    GrantRevoked(4, 2, 1, 0, "mistake", "key:shop"): (
+        b'{%s,"amount":2,"grant":4,"held":0,"reason":"mistake","spent":1}' % WHO
+    ),
+    CreditExpired(2, (Part(2, 3, 9),), "expiry", "rule:expiry"): (
+        b'{"actor":"rule:expiry","amount":2,"parts":[{"amount":2,"expires_at_us":9,"grant":3}],"reason":"expiry"}'
+    ),
+    AccountFrozen("asked for", "key:shop"): b'{%s,"reason":"asked for"}' % WHO,
+    AccountUnfrozen("asked for", "key:shop", "case 9"): b'{%s,"reason":"asked for","reference":"case 9"}' % WHO,
 }
+
+
+def test_there_is_an_example_of_every_type_of_event() -> None:
+    assert {type(event) for event in CANONICAL} == set(EVENT_TYPES.values())
 
 
 @pytest.mark.parametrize(("event", "stored"), CANONICAL.items())
@@ -144,30 +202,35 @@ def test_an_event_is_stored_as_exactly_these_bytes_and_read_back(event: object, 
 
 
 NOT_CANONICAL = {
-    "white space": b'{"amount": 1,"reason":"a"}',
-    "a line feed at the end": b'{"amount":1,"reason":"a"}\n',
-    "keys out of order": b'{"reason":"a","amount":1}',
-    "a key twice": b'{"amount":1,"amount":1,"reason":"a"}',
-    "an escape where none is needed": b'{"amount":1,"reason":"\\u0061"}',
-    "an escaped slash": b'{"amount":1,"reason":"\\/"}',
-    "an escaped Chinese character": b'{"amount":1,"reason":"\\u7b7e"}',
-    "a lone surrogate": b'{"amount":1,"reason":"\\ud800"}',
-    "bytes that are not UTF-8": b'{"amount":1,"reason":"\xff"}',
-    "a surrogate in UTF-8": b'{"amount":1,"reason":"\xed\xa0\x80"}',
-    "an overlong zero": b'{"amount":1,"reason":"\xc0\x80"}',
-    "a byte order mark": b'\xef\xbb\xbf{"amount":1,"reason":"a"}',
-    "an unknown field": b'{"amount":1,"note":1,"reason":"a"}',
-    "a missing field": b'{"amount":1}',
-    "a float": b'{"amount":1.0,"reason":"a"}',
-    "an exponent": b'{"amount":1e0,"reason":"a"}',
-    "a leading zero": b'{"amount":01,"reason":"a"}',
-    "text for a number": b'{"amount":"1","reason":"a"}',
-    "true for a number": b'{"amount":true,"reason":"a"}',
-    "NaN": b'{"amount":NaN,"reason":"a"}',
-    "infinity": b'{"amount":1e999,"reason":"a"}',
+    "white space": b'{"actor":"a","amount": 1,"reason":"a"}',
+    "a line feed at the end": b'{"actor":"a","amount":1,"reason":"a"}\n',
+    "keys out of order": b'{"actor":"a","reason":"a","amount":1}',
+    "a key twice": b'{"actor":"a","amount":1,"amount":1,"reason":"a"}',
+    "an escape where none is needed": b'{"actor":"a","amount":1,"reason":"\\u0061"}',
+    "an escaped slash": b'{"actor":"a","amount":1,"reason":"\\/"}',
+    "an escaped Chinese character": b'{"actor":"a","amount":1,"reason":"\\u7b7e"}',
+    "a lone surrogate": b'{"actor":"a","amount":1,"reason":"\\ud800"}',
+    "bytes that are not UTF-8": b'{"actor":"a","amount":1,"reason":"\xff"}',
+    "a surrogate in UTF-8": b'{"actor":"a","amount":1,"reason":"\xed\xa0\x80"}',
+    "an overlong zero": b'{"actor":"a","amount":1,"reason":"\xc0\x80"}',
+    "a byte order mark": b'\xef\xbb\xbf{"actor":"a","amount":1,"reason":"a"}',
+    "an unknown field": b'{"actor":"a","amount":1,"note":1,"reason":"a"}',
+    "a missing field": b'{"actor":"a","amount":1}',
+    "a float": b'{"actor":"a","amount":1.0,"reason":"a"}',
+    "an exponent": b'{"actor":"a","amount":1e0,"reason":"a"}',
+    "a leading zero": b'{"actor":"a","amount":01,"reason":"a"}',
+    "text for a number": b'{"actor":"a","amount":"1","reason":"a"}',
+    "true for a number": b'{"actor":"a","amount":true,"reason":"a"}',
+    "NaN": b'{"actor":"a","amount":NaN,"reason":"a"}',
+    "infinity": b'{"actor":"a","amount":1e999,"reason":"a"}',
     "null": b"null",
     "an array": b"[]",
     "nothing": b"",
+    "a default that is spelt out": b'{"actor":"a","amount":1,"reason":"a","reference":null}',
+    "a time behind the year 9999": b'{"actor":"a","amount":1,"expires_at_us":253402300800000000,"reason":"a"}',
+    "a time below zero": b'{"actor":"a","amount":1,"expires_at_us":-1,"reason":"a"}',
+    "an amount of zero": b'{"actor":"a","amount":0,"reason":"a"}',
+    "an amount beyond JavaScript": b'{"actor":"a","amount":9007199254740992,"reason":"a"}',
     "deep nesting": b"[" * 100_000,
 }
 
@@ -188,12 +251,12 @@ def test_an_unknown_field_is_named() -> None:
     with pytest.raises(CorruptEvent, match="unknown field `note`"):
         decode("UserRegistered", b'{"note":1}')
     with pytest.raises(CorruptEvent, match="unknown field `note`"):
-        decode("CreditGranted", b'{"amount":1,"note":1,"reason":"a"}')
+        decode("CreditGranted", b'{"actor":"a","amount":1,"note":1,"reason":"a"}')
 
 
 @given(st.binary(max_size=40))
 def test_whatever_decodes_encodes_to_the_same_bytes(stored: bytes) -> None:
-    for type_name in ("UserRegistered", "CreditGranted"):
+    for type_name in EVENT_TYPES:
         try:
             event = decode(type_name, stored)
         except CorruptEvent:
@@ -202,6 +265,6 @@ def test_whatever_decodes_encodes_to_the_same_bytes(stored: bytes) -> None:
 
 
 def test_an_event_cannot_be_changed() -> None:
-    for event in (UserRegistered(), CreditGranted(1, "gift")):
+    for event in CANONICAL:
         assert isinstance(event, msgspec.Struct)
         assert event.__struct_config__.frozen

@@ -7,7 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.commands import Command, GrantCredit, RegisterUser, fingerprint, key_of
+from ledger.commands import (
+    CaptureHold,
+    CheckIn,
+    Command,
+    FreezeAccount,
+    GrantCredit,
+    HoldCredit,
+    RecordLapses,
+    RegisterUser,
+    ReleaseHold,
+    ReverseSpend,
+    RevokeGrant,
+    SpendCredit,
+    UnfreezeAccount,
+    fingerprint,
+    key_of,
+)
 from ledger.errors import InvalidCommand
 
 MAX_CREDIT = 2**53 - 1
@@ -64,6 +80,64 @@ def test_a_reason_may_be_in_any_language(reason: str) -> None:
     assert grant(reason=reason).reason == reason
 
 
+# A command of each type with every field given, the optional ones too.
+COMPLETE: list[Command] = [
+    RegisterUser("oAnna", 100),
+    GrantCredit("oAnna", 7, "gift", "k1", "order 7", 9),
+    SpendCredit("oAnna", 7, "order", "k1", "order 7"),
+    HoldCredit("oAnna", 7, "order", "k1", "order 7", 9),
+    CaptureHold("oAnna", 3, "order", "k1", 2, "order 7"),
+    ReleaseHold("oAnna", 3, "order", "k1", "order 7"),
+    ReverseSpend("oAnna", 3, "refund", "k1", 2, "order 7"),
+    RevokeGrant("oAnna", 3, "mistake", "k1", "order 7"),
+    FreezeAccount("oAnna", "asked for", "k1", "case 9"),
+    UnfreezeAccount("oAnna", "asked for", "k1", "case 9"),
+    CheckIn("oAnna", "k1", (7, 8), "2026"),
+    RecordLapses("oAnna"),
+]
+MAX_TIME_US = 253_402_300_799_999_999
+NOT_A_COUNT = [0, -1, 2**53, 2**63, True, False, 1.0, "7", b"7", [7]]
+NOT_A_MOMENT = [-1, MAX_TIME_US + 1, 2**63, True, 1.0, "7", b"7"]
+WRONG: dict[str, list[object]] = {
+    "openid": [*NOT_VISIBLE_ASCII, *NOT_TEXT, "a" * 129],
+    "key": [*NOT_VISIBLE_ASCII, *NOT_TEXT, "k" * 256],
+    "reason": [*NOT_A_REASON, *NOT_TEXT],
+    "reference": [*NOT_A_REASON, *NOT_TEXT[1:]],
+    "signup_grant": [-1, 2**53, 2**63, *NOT_INTEGERS],
+    "amount": [*NOT_A_COUNT, None],
+    "part": NOT_A_COUNT,
+    "hold": [*NOT_A_COUNT, None],
+    "spend": [*NOT_A_COUNT, None],
+    "grant": [*NOT_A_COUNT, None],
+    "expires_at_us": NOT_A_MOMENT,
+    "deadline_us": NOT_A_MOMENT,
+    "rewards": [None, (), [7], (0,), (-1,), (True,), (1.0,), ("7",), (2**53,), (1,) * 367, 7],
+    "rules": [None, "", "a b", "积分", "r" * 33, "a/b", "a\n", 7, b"2026"],
+}
+
+
+def test_there_is_a_complete_example_of_every_command() -> None:
+    assert {type(command) for command in COMPLETE} == set(Command.__args__)
+    assert all(None not in msgspec.structs.astuple(command) for command in COMPLETE)
+
+
+@pytest.mark.parametrize("command", COMPLETE, ids=lambda command: type(command).__name__)
+def test_no_command_is_formed_with_a_wrong_value_in_any_field(command: Command) -> None:
+    for name in command.__struct_fields__:
+        for wrong in WRONG[name]:
+            fields = {**msgspec.structs.asdict(command), name: wrong}
+            said = "reward" if name == "rewards" else name
+            with pytest.raises(InvalidCommand, match=f"^{said}"):
+                type(command)(**fields)
+
+
+def test_the_first_and_last_values_that_are_taken_are_these() -> None:
+    assert HoldCredit("oAnna", 1, "r", "k", None, 0).deadline_us == 0
+    assert GrantCredit("oAnna", 1, "r", "k", "a" * 200, MAX_TIME_US).expires_at_us == MAX_TIME_US
+    assert ReverseSpend("oAnna", MAX_CREDIT, "r", "k", MAX_CREDIT).part == MAX_CREDIT
+    assert CheckIn("oAnna", "k", (MAX_CREDIT,) * 366, "A-z_0.9" + "x" * 25).rewards[365] == MAX_CREDIT
+
+
 def test_a_command_cannot_be_changed_once_it_was_checked() -> None:
     with pytest.raises(AttributeError):
         grant().amount = 0  # type: ignore[misc]
@@ -72,12 +146,59 @@ def test_a_command_cannot_be_changed_once_it_was_checked() -> None:
 def test_a_grant_has_a_key_and_a_registration_needs_none() -> None:
     assert key_of(grant(key="k9")) == "k9"
     assert key_of(RegisterUser("oAnna", 100)) is None
+    assert key_of(RecordLapses("oAnna")) is None
+    assert [key_of(command) for command in COMPLETE[1:-1]] == ["k1"] * 10
 
 
 PINNED = (
     b'GrantCredit\0{"amount":7,"key":"k1","openid":"oAnna","reason":"\xe7\xad\xbe\xe5\x88\xb0"}',
     "e675e2b0bfcade41ae5c1c974e863668915d0b3d1f300b4491fef47465ce0c87",
 )
+
+
+# Of each in `COMPLETE`, the first 64 bits: computed once and written down.
+FINGERPRINTS = [
+    "0b34817dec10edfe",
+    "f3d61430b68d22cf",
+    "8ec8311bb7597365",
+    "d506416349d3e5b4",
+    "285349742887f65b",
+    "4689f6ae02521478",
+    "c1a2d0a124b9cbbe",
+    "c5dd403001329994",
+    "beef8ce5565556b8",
+    "e529cca570ef1371",
+    "49d2ea623df6d7a5",
+    "1281129733294bac",
+]
+
+
+def test_the_fingerprint_of_each_command_never_changes() -> None:
+    assert [fingerprint(command).hex()[:16] for command in COMPLETE] == FINGERPRINTS
+
+
+@pytest.mark.parametrize("command", COMPLETE[1:-2], ids=lambda command: type(command).__name__)
+def test_a_fingerprint_tells_commands_apart_that_differ_in_any_one_field(command: Command) -> None:
+    others = {"openid": "oBo", "key": "k9", "reason": "x", "reference": "x"}
+    for name in command.__struct_fields__:
+        values = [others.get(name, 5)]
+        if name in ("reference", "part", "deadline_us", "expires_at_us"):
+            values.append(None)
+        for value in values:
+            other = type(command)(**{**msgspec.structs.asdict(command), name: value})
+            assert fingerprint(other) != fingerprint(command), name
+
+
+def test_a_check_in_is_the_same_whatever_todays_rules_are() -> None:
+    """The rules are the service's settings and not what was asked: a repeat after they changed is a repeat."""
+    fingerprints = {
+        fingerprint(CheckIn("oAnna", "k1", rewards, rules))
+        for rewards in ((7, 8), (1,))
+        for rules in ("2026", "2027")
+    }
+    assert len(fingerprints) == 1
+    assert fingerprint(CheckIn("oAnna", "k2", (7, 8), "2026")) not in fingerprints
+    assert fingerprint(CheckIn("oBo", "k1", (7, 8), "2026")) not in fingerprints
 
 
 def test_a_fingerprint_is_the_hash_of_type_and_sorted_fields_and_never_changes() -> None:
@@ -113,10 +234,11 @@ def test_commands_of_two_types_with_the_same_fields_have_different_fingerprints(
 
 
 def test_a_field_added_later_at_its_default_does_not_change_a_recorded_fingerprint() -> None:
-    """A later release may add `expires_at_us: int | None = None`; keys recorded before it must still match."""
+    """As `reference` and `expires_at_us` were: keys recorded before them must still match."""
 
     def next_release(command: type[Command], **options: bool) -> type[GrantCredit]:
-        fields = [(name, str) for name in command.__struct_fields__]
+        required = len(command.__struct_fields__) - len(command.__struct_defaults__)
+        fields = [(name, str) for name in command.__struct_fields__[:required]]
         return msgspec.defstruct(  # type: ignore[return-value]
             command.__name__, [*fields, ("added", int | None, None)], frozen=True, **options
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from ledger.commands import RegisterUser
 from ledger.statement import Reader, Standing
 from tests.ledger_processes import Program, at_once
-from tests.ledger_samples import assert_sound, committed, log_of
+from tests.ledger_samples import SINCE_US, account_of, assert_sound, committed, log_of
 
 KILLS = 12
 
@@ -38,8 +38,35 @@ def test_4_processes_that_grant_with_the_same_keys_land_each_key_once(ledger_pat
     assert {(openid, key, version) for openid, key, version, new in told if new} == recorded
     assert sum(new for *_, new in told) == len(recorded)
     reader = Reader(ledger_path)
-    assert [reader.standing(openid) for openid in openids] == [Standing(keys + 1, keys)] * 3
+    assert [reader.standing(openid, SINCE_US) for openid in openids] == [Standing(keys + 1, keys)] * 3
     reader.close()
+    assert_sound(ledger_path)
+
+
+def test_20_parallel_spends_of_10_on_100_credits_over_4_processes_spend_each_credit_once(
+    ledger_path: Path,
+) -> None:
+    committed(ledger_path, RegisterUser("oAnna", 100))
+    keys = [f"k{number}" for number in range(20)]
+    answers = at_once(*(("spend", ledger_path, "oAnna", 10, *keys[first::4]) for first in range(4)))
+    told = [outcome for answer in answers for outcome in answer]  # type: ignore[attr-defined]
+    figures = {"available": 0, "held": 0, "asked": 10, "expiring": 0}
+    assert [each for each in told if each[0] is not False] == [["insufficient-credit", figures]] * 10
+    assert sorted(credit for new, credit in told if new is False) == list(range(0, 100, 10))
+    account = account_of(ledger_path, "oAnna")
+    assert (account.version, account.balance.credit, account.balance.spent) == (12, 0, 100)
+    assert_sound(ledger_path)
+
+
+def test_20_parallel_check_ins_over_4_processes_earn_once(ledger_path: Path) -> None:
+    """Twenty taps, each with a key of its own: the day is what makes it once."""
+    committed(ledger_path, RegisterUser("oAnna", 0))
+    keys = [f"k{number}" for number in range(20)]
+    answers = at_once(*(("check-in", ledger_path, "oAnna", *keys[first::4]) for first in range(4)))
+    told = [outcome for answer in answers for outcome in answer]  # type: ignore[attr-defined]
+    assert Counter(each[0] for each in told) == {False: 1, "already-checked-in": 19}
+    assert [row.type for row in log_of(ledger_path)] == [b"UserRegistered", b"CheckedIn", b"CreditGranted"]
+    assert account_of(ledger_path, "oAnna").balance.credit == 7
     assert_sound(ledger_path)
 
 

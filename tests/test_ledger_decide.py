@@ -2,21 +2,29 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from ledger.account import Account, Balance, apply
+from ledger.account import Account, Balance, Hold, apply
 from ledger.commands import Command, GrantCredit, RegisterUser
 from ledger.decide import decide
 from ledger.errors import AccountNotFound, CreditLimitExceeded, KeyReused, Refusal
-from ledger.events import CreditGranted, Event, UserRegistered
-from tests.ledger_samples import commit, committed
+from ledger.events import CreditGranted, Event, Part, UserRegistered
+from tests.ledger_samples import ACTOR, commit, committed, handed_in
 
 MAX_CREDIT = 2**53 - 1
 NOBODY = Account("oAnna")
+NOW_US = 50
 
 
 def account(credit: int, held: int = 0) -> Account:
-    return Account("oAnna", version=2, head=b"h" * 32, credit=credit, held=held, registered_at_us=1)
+    """As if signed up with both, and then having reserved one."""
+    return Account("oAnna", version=3, head=b"h" * 32, registered_at_us=1, balance=balance(credit, held))
+
+
+def balance(credit: int, held: int = 0) -> Balance:
+    holds = (Hold(99, 3, held, None, (Part(held),)),) if held else ()
+    return Balance(credit, held, granted=credit + held, holds=holds)
 
 
 def grant(amount: int) -> GrantCredit:
@@ -24,26 +32,26 @@ def grant(amount: int) -> GrantCredit:
 
 
 DECISIONS: list[tuple[Account, Command, tuple[Event, ...]]] = [
-    (NOBODY, RegisterUser("oAnna", 100), (UserRegistered(), CreditGranted(100, "signup"))),
-    (NOBODY, RegisterUser("oAnna", 1), (UserRegistered(), CreditGranted(1, "signup"))),
+    (NOBODY, RegisterUser("oAnna", 100), (UserRegistered(), CreditGranted(100, "signup", "rule:signup"))),
+    (NOBODY, RegisterUser("oAnna", 1), (UserRegistered(), CreditGranted(1, "signup", "rule:signup"))),
     (NOBODY, RegisterUser("oAnna", 0), (UserRegistered(),)),
     (
         NOBODY,
         RegisterUser("oAnna", MAX_CREDIT),
-        (UserRegistered(), CreditGranted(MAX_CREDIT, "signup")),
+        (UserRegistered(), CreditGranted(MAX_CREDIT, "signup", "rule:signup")),
     ),
     (account(0), RegisterUser("oAnna", 100), ()),
     (account(MAX_CREDIT), RegisterUser("oAnna", MAX_CREDIT), ()),
-    (account(0), grant(1), (CreditGranted(1, "gift"),)),
-    (account(0), grant(MAX_CREDIT), (CreditGranted(MAX_CREDIT, "gift"),)),
-    (account(1), grant(MAX_CREDIT - 1), (CreditGranted(MAX_CREDIT - 1, "gift"),)),
-    (account(1, held=1), grant(MAX_CREDIT - 2), (CreditGranted(MAX_CREDIT - 2, "gift"),)),
+    (account(0), grant(1), (CreditGranted(1, "gift", ACTOR),)),
+    (account(0), grant(MAX_CREDIT), (CreditGranted(MAX_CREDIT, "gift", ACTOR),)),
+    (account(1), grant(MAX_CREDIT - 1), (CreditGranted(MAX_CREDIT - 1, "gift", ACTOR),)),
+    (account(1, held=1), grant(MAX_CREDIT - 2), (CreditGranted(MAX_CREDIT - 2, "gift", ACTOR),)),
 ]
 
 
 @pytest.mark.parametrize(("before", "command", "events"), DECISIONS)
 def test_a_command_leads_to_these_events(before: Account, command: Command, events: tuple[Event, ...]) -> None:
-    assert decide(before, command) == events
+    assert decide(before, handed_in(command), None, NOW_US) == events
 
 
 REFUSALS: list[tuple[Account, Command, Refusal]] = [
@@ -52,14 +60,14 @@ REFUSALS: list[tuple[Account, Command, Refusal]] = [
     (account(1), grant(MAX_CREDIT), CreditLimitExceeded(1, MAX_CREDIT, MAX_CREDIT)),
     (account(MAX_CREDIT), grant(1), CreditLimitExceeded(MAX_CREDIT, 1, MAX_CREDIT)),
     # What is reserved comes back when the reservation is released, so it counts.
-    (account(1, held=1), grant(MAX_CREDIT - 1), CreditLimitExceeded(1, MAX_CREDIT - 1, MAX_CREDIT)),
+    (account(1, held=1), grant(MAX_CREDIT - 1), CreditLimitExceeded(2, MAX_CREDIT - 1, MAX_CREDIT)),
 ]
 
 
 @pytest.mark.parametrize(("before", "command", "refusal"), REFUSALS)
 def test_a_command_is_refused_with_these_figures(before: Account, command: Command, refusal: Refusal) -> None:
     with pytest.raises(type(refusal)) as refused:
-        decide(before, command)
+        decide(before, handed_in(command), None, NOW_US)
     assert refused.value.figures() == refusal.figures()
 
 
@@ -83,9 +91,10 @@ def test_a_refusal_says_its_code_its_figures_and_whether_a_retry_can_help() -> N
         ("account-not-found", True),
         ("credit-limit-exceeded", False),
     ]
-    assert str(CreditLimitExceeded(1, 2, 3)) == "credit-limit-exceeded: credit 1, asked 2, limit 3"
+    assert str(CreditLimitExceeded(1, 2, 3)) == "credit-limit-exceeded: granted 1, asked 2, limit 3"
 
 
 def test_an_event_changes_an_account_by_its_own_facts_alone() -> None:
-    assert apply(account(5, held=2), UserRegistered()) == Balance(5, 2)
-    assert apply(account(5, held=2), CreditGranted(7, "gift")) == Balance(12, 2)
+    assert apply(balance(5, held=2), 4, UserRegistered()) == balance(5, held=2)
+    after = msgspec.structs.replace(balance(5, held=2), credit=12, granted=14)
+    assert apply(balance(5, held=2), 4, CreditGranted(7, "gift", ACTOR)) == after

@@ -15,7 +15,7 @@ from ledger.schema import IDENTITY, create, open_ledger
 from ledger.sqlite import Connection, connect
 from ledger.statement import Reader
 from tests.ledger_processes import at_once
-from tests.ledger_samples import APPID, assert_sound, committed, log_of, new_ledger, sample_ledger
+from tests.ledger_samples import APPID, assert_sound, commit_with, committed, log_of, new_ledger, sample_ledger
 
 OPENERS: dict[str, Callable[[Path], object]] = {
     "open_ledger": open_ledger,
@@ -106,7 +106,7 @@ def test_a_committer_for_another_mini_program_writes_nothing(tmp_path: Path) -> 
     create(path, "wx-theirs")
     committer = ledger_committer(path, appid="wx-ours")
     for commands in ([RegisterUser("oAnna", 100)], [RegisterUser("oAnna", 100), RegisterUser("oBo", 100)]):
-        outcomes = committer.commit(commands)
+        outcomes = commit_with(committer, *commands)
         assert [type(outcome) for outcome in outcomes] == [LedgerUnusable] * len(commands)
     committer.close()
     assert log_of(path) == []

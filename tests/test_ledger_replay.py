@@ -15,6 +15,9 @@ from ledger.verify import describe
 from tests.ledger_processes import Program
 from tests.ledger_samples import (
     BATCHES,
+    FORGED_ROW,
+    DAY_US,
+    SINCE_US,
     accounts_of,
     assert_sound,
     commit,
@@ -50,11 +53,14 @@ def test_after_any_commands_the_fold_of_the_log_is_what_is_read_live(batches: li
         reader = Reader(path)
         for openid in ("oAnna", "oBo", "o-C_c"):
             events = [row for row in rows if row.openid == openid.encode()]
-            page = reader.page(openid, limit=MAX_PAGE)
+            page = reader.page(openid, SINCE_US - 1, limit=MAX_PAGE).events
             assert [
-                (entry.version, entry.type.encode(), bytes(entry.data), entry.credit) for entry in page
-            ] == [(row.version, row.type, row.data, row.credit) for row in reversed(events)]
-            assert reader.standing(openid) == (Standing(page[0].version, page[0].credit) if page else None)
+                (entry.version, entry.type.encode(), entry.data, entry.credit, entry.hash) for entry in page
+            ] == [(row.version, row.type, row.data, row.credit, row.hash) for row in reversed(events)]
+            for now_us in (SINCE_US - 1, SINCE_US + 1000, SINCE_US + 10 * DAY_US):
+                page = reader.page(openid, now_us, limit=MAX_PAGE).events
+                standing = Standing(page[0].version, page[0].credit) if page else None
+                assert reader.standing(openid, now_us) == standing
         reader.close()
 
 
@@ -102,8 +108,15 @@ DAMAGE = {
     "held": "UPDATE account SET held = 1 WHERE openid = 'oAnna'",
     "registered_at": "UPDATE account SET registered_at = 0 WHERE openid = 'oAnna'",
     "recorded_at": "UPDATE account SET recorded_at = 0 WHERE openid = 'oAnna'",
+    "granted": "UPDATE account SET granted = granted + 1, spent = spent + 1 WHERE openid = 'oAnna'",
+    "frozen": "UPDATE account SET frozen = 1 - frozen WHERE openid = 'oAnna'",
+    "a check-in": "UPDATE account SET checkin_day = 19676, streak = 365 WHERE openid = 'oAnna'",
+    "lots": "UPDATE account SET lots = '[[1700000000000009,3,50]]', due_at = 1700000000000009",
+    "lots that are no JSON": "UPDATE account SET lots = '[[', due_at = 1",
+    "holds that are no text": "UPDATE account SET holds = CAST(x'ff' AS TEXT), due_at = 1",
+    "due_at": "UPDATE account SET due_at = 1 WHERE openid = 'oAnna'",
     "a missing row": "DELETE FROM account WHERE openid = 'oAnna'",
-    "an extra row": "INSERT INTO account SELECT 'oForged', 1, head, 1000, 0, 1, 1 FROM account LIMIT 1",
+    "an extra row": FORGED_ROW,
     "another openid": "UPDATE account SET openid = 'oForged' WHERE openid = 'oAnna'",
     "an openid that is no text": "UPDATE account SET openid = CAST(x'6fff' AS TEXT) WHERE openid = 'oAnna'",
     "exchanged rows": "UPDATE account SET openid = CASE openid WHEN 'oAnna' THEN 'oZ' ELSE 'oAnna' END",
@@ -180,9 +193,7 @@ def test_a_repair_beside_a_service_that_writes_loses_nothing(ledger: Path) -> No
                 keys.update(batch)  # type: ignore[call-overload]
             with vandal(ledger) as connection:
                 connection.execute("UPDATE account SET registered_at = 0 WHERE openid = 'oAnna'")
-                connection.execute(
-                    f"INSERT INTO account SELECT 'oForged{extra}', 1, head, 1, 0, 1, 1 FROM account LIMIT 1"
-                )
+                connection.execute(FORGED_ROW.replace("oForged", f"oForged{extra}"))
             rebuilt = replay_and_write(ledger)
             assert rebuilt.faults == []
             assert {each.openid for each in rebuilt.differences} == {b"oAnna", f"oForged{extra}".encode()}

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.commands import GrantCredit, RegisterUser
+from ledger.events import Recorded
 from ledger.schema import open_ledger
 from ledger.sqlite import OperationalError, connect
-from ledger.statement import MAX_PAGE, Entry, Reader, Standing
-from tests.ledger_samples import commit, committed, log_of, new_ledger, sample_ledger, ticking
+from ledger.statement import BEFORE_ALL_DUE, MAX_PAGE, Page, Reader, Standing
+from tests.ledger_samples import SINCE_US, commit, committed, log_of, new_ledger, sample_ledger, ticking
 
 GRANTS = 12
+NOW_US = SINCE_US + 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +34,20 @@ def shared() -> Iterator[Path]:
         yield path
 
 
-def read_all(path: Path, openid: str, limit: int) -> list[Entry]:
+def read_all(path: Path, openid: str, limit: int) -> list[Recorded]:
     """The whole statement by its cursor, as a client reads it."""
-    reader, entries, before = Reader(path), [], None
-    while page := reader.page(openid, before=before, limit=limit):
-        assert len(page) <= limit
-        assert before is None or page[0].version < before, "read in a circle"
-        entries += page
-        before = page[-1].version
-    reader.close()
-    return entries
+    reader = Reader(path)
+    entries, before = [], None
+    while True:
+        page = reader.page(openid, NOW_US, before=before, limit=limit)
+        assert 1 <= len(page.events) <= limit
+        assert before is None or page.events[0].version == before - 1, "skipped, repeated or read in a circle"
+        entries += page.events
+        before = page.next_before
+        if before is None:
+            reader.close()
+            return entries
+        assert before == page.events[-1].version
 
 
 @given(st.integers(1, MAX_PAGE), st.sampled_from(["oAnna", "oBo"]))
@@ -53,9 +59,9 @@ def test_pages_of_any_size_make_the_whole_statement_newest_first(shared: Path, l
         if row.openid == openid.encode()
     ]
     entries = read_all(shared, openid, limit)
-    assert [
-        (each.version, each.type, bytes(each.data), each.credit, each.recorded_at_us) for each in entries
-    ] == (expected)
+    assert [(each.version, each.type, each.data, each.credit, each.recorded_at_us) for each in entries] == (
+        expected
+    )
     assert [each.version for each in entries] == list(range(len(expected), 0, -1))
 
 
@@ -66,7 +72,7 @@ def test_a_page_holds_the_versions_right_below_its_cursor(
     shared: Path, before: int, versions: list[int]
 ) -> None:
     reader = Reader(shared)
-    assert [entry.version for entry in reader.page("oAnna", before=before, limit=2)] == versions
+    assert [entry.version for entry in reader.page("oAnna", NOW_US, before=before, limit=2).events] == versions
     reader.close()
 
 
@@ -74,9 +80,9 @@ def test_a_page_holds_the_versions_right_below_its_cursor(
 def test_a_page_of_no_or_of_too_many_events_is_refused(shared: Path, limit: int) -> None:
     reader = Reader(shared)
     with pytest.raises(ValueError, match="limit must be 1 to 100"):
-        reader.page("oAnna", limit=limit)
-    assert len(reader.page("oAnna", limit=1)) == 1
-    assert len(reader.page("oAnna", limit=MAX_PAGE)) == GRANTS + 2
+        reader.page("oAnna", NOW_US, limit=limit)
+    assert len(reader.page("oAnna", NOW_US, limit=1).events) == 1
+    assert len(reader.page("oAnna", NOW_US, limit=MAX_PAGE).events) == GRANTS + 2
     reader.close()
 
 
@@ -85,7 +91,7 @@ def test_a_page_has_twenty_events_unless_told_otherwise(ledger_path: Path) -> No
         ledger_path, RegisterUser("oAnna", 0), *(GrantCredit("oAnna", 1, "gift", f"k{n}") for n in range(30))
     )
     reader = Reader(ledger_path)
-    assert len(reader.page("oAnna")) == 20
+    assert len(reader.page("oAnna", NOW_US).events) == 20
     reader.close()
 
 
@@ -93,22 +99,24 @@ def test_nobody_registered_has_no_standing_and_an_empty_statement(ledger_path: P
     sample_ledger(ledger_path)
     reader = Reader(ledger_path)
     for stranger in ("oNobody", "oann", "OANNA", "", "oAnna ", "%"):
-        assert reader.standing(stranger) is None
-        assert reader.page(stranger) == []
+        assert reader.standing(stranger, NOW_US) is None
+        assert reader.page(stranger, NOW_US) == Page([], None)
+        assert reader.account(stranger, NOW_US) is None
+        assert reader.account_as_of(stranger, NOW_US) is None
     reader.close()
 
 
 def test_a_reader_sees_each_commit_as_soon_as_it_is_answered(ledger_path: Path) -> None:
     reader = Reader(ledger_path)
-    assert reader.standing("oAnna") is None
+    assert reader.standing("oAnna", NOW_US) is None
     for version, credit, command in (
         (2, 100, RegisterUser("oAnna", 100)),
         (3, 101, GrantCredit("oAnna", 1, "gift", "k1")),
         (4, 103, GrantCredit("oAnna", 2, "gift", "k2")),
     ):
         commit(ledger_path, command)
-        assert reader.standing("oAnna") == Standing(version, credit)
-        assert reader.page("oAnna")[0].version == version
+        assert reader.standing("oAnna", NOW_US) == Standing(version, credit)
+        assert reader.page("oAnna", NOW_US).events[0].version == version
     reader.close()
 
 
@@ -116,10 +124,10 @@ def test_a_statement_goes_on_where_it_was_while_new_events_arrive(ledger_path: P
     """A cursor is a version, not an offset: what is appended meanwhile shifts nothing."""
     sample_ledger(ledger_path)
     reader = Reader(ledger_path)
-    first = reader.page("oAnna", limit=2)
+    first = reader.page("oAnna", NOW_US, limit=2)
     committed(ledger_path, GrantCredit("oAnna", 1, "gift", "k8"))
-    second = reader.page("oAnna", before=first[-1].version, limit=2)
-    assert [entry.version for entry in first + second] == [4, 3, 2, 1]
+    second = reader.page("oAnna", NOW_US, before=first.next_before, limit=2)
+    assert [entry.version for entry in first.events + second.events] == [4, 3, 2, 1]
     reader.close()
 
 
@@ -134,8 +142,11 @@ def test_a_reader_leaves_no_read_transaction_open(ledger_path: Path) -> None:
     """One open reader lets the write-ahead log grow without bound: a checkpoint must come through."""
     sample_ledger(ledger_path)
     reader = Reader(ledger_path)
-    reader.standing("oAnna")
-    reader.page("oAnna", limit=1)
+    reader.standing("oAnna", NOW_US)
+    reader.page("oAnna", NOW_US, limit=1)
+    reader.account("oAnna", NOW_US)
+    reader.account_as_of("oAnna", NOW_US)
+    reader.due(NOW_US, BEFORE_ALL_DUE, 10)
     committed(ledger_path, GrantCredit("oAnna", 1, "gift", "k8"))
     connection = connect(ledger_path)
     busy, in_log, checkpointed = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

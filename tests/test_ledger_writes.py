@@ -7,15 +7,24 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ledger.account import Account
+from ledger.account import Account, Balance
 from ledger.chain import event_hash
-from ledger.commands import Command, GrantCredit, RegisterUser, fingerprint
+from ledger.commands import Command, GrantCredit, RegisterUser, Submission, fingerprint
 from ledger.committer import Committer, ledger_committer
 from ledger.errors import AccountNotFound, CreditLimitExceeded, KeyReused, NotCommitted
 from ledger.events import MAX_CREDIT
 from ledger.execute import Outcome, execute
 from ledger.log import Log
-from tests.ledger_samples import accounts_of, assert_sound, commit, committed, log_of
+from tests.ledger_samples import (
+    account_of,
+    accounts_of,
+    assert_sound,
+    commit,
+    commit_with,
+    committed,
+    handed_in,
+    log_of,
+)
 
 NOW_US = 1_700_000_000_000_000
 
@@ -30,7 +39,7 @@ def what_happened(path: Path) -> list[tuple[bytes, int, bytes, bytes, int, bytes
 
 REGISTERED_WITH_100 = [
     (b"oAnna", 1, b"UserRegistered", b"{}", 0, None),
-    (b"oAnna", 2, b"CreditGranted", b'{"amount":100,"reason":"signup"}', 100, None),
+    (b"oAnna", 2, b"CreditGranted", b'{"actor":"rule:signup","amount":100,"reason":"signup"}', 100, None),
 ]
 
 
@@ -39,9 +48,10 @@ def test_a_registration_writes_the_user_and_the_signup_grant_in_one_transaction(
     assert (outcome.openid, outcome.version, outcome.credit, outcome.replayed) == ("oAnna", 2, 100, False)
     assert [event.type for event in outcome.events] == ["UserRegistered", "CreditGranted"]
     assert what_happened(ledger_path) == REGISTERED_WITH_100
-    assert accounts_of(ledger_path) == {
-        b"oAnna": Account("oAnna", 2, log_of(ledger_path)[1].hash, 100, 0, NOW_US, NOW_US)
-    }
+    head = log_of(ledger_path)[1].hash
+    balance = Balance(credit=100, granted=100)
+    assert accounts_of(ledger_path).keys() == {b"oAnna"}
+    assert account_of(ledger_path, "oAnna") == Account("oAnna", 2, head, NOW_US, NOW_US, balance)
     assert_sound(ledger_path)
 
 
@@ -73,7 +83,7 @@ def test_a_grant_writes_one_event_chained_to_the_last_with_its_key_and_fingerpri
     command = grant(7, "k1", reason="签到奖励")
     committed(ledger_path, RegisterUser("oAnna", 100), command, clock_us=lambda: NOW_US)
     _, second, third = log_of(ledger_path)
-    data = '{"amount":7,"reason":"签到奖励"}'.encode()
+    data = '{"actor":"key:tests","amount":7,"reason":"签到奖励"}'.encode()
     assert (third.version, third.type, third.data, third.credit) == (3, b"CreditGranted", data, 107)
     assert (third.key, third.fingerprint, third.recorded_at_us) == (b"k1", fingerprint(command), NOW_US)
     assert third.hash == event_hash(
@@ -147,10 +157,7 @@ def test_outcomes_stand_in_the_order_of_their_commands_and_a_refusal_touches_nob
         KeyReused,
         Outcome,
     ]
-    assert {openid: row.credit for openid, row in accounts_of(ledger_path).items()} == {
-        b"oAnna": 107,
-        b"oBo": 5,
-    }
+    assert [account_of(ledger_path, openid).balance.credit for openid in ("oAnna", "oBo")] == [107, 5]
     assert len(log_of(ledger_path)) == 5
     assert_sound(ledger_path)
 
@@ -171,7 +178,7 @@ def test_recorded_time_never_runs_back_within_an_account_when_the_clock_does(led
     clock = iter([5000, 3000, 4000, 6000])
     committer = ledger_committer(ledger_path, clock_us=lambda: next(clock))
     for command in (RegisterUser("oAnna", 100), grant(1, "k1"), RegisterUser("oBo", 0), grant(1, "k2")):
-        committer.commit([command])
+        commit_with(committer, command)
     committer.close()
     times = [(row.openid, row.recorded_at_us) for row in log_of(ledger_path)]
     assert times == [
@@ -181,7 +188,7 @@ def test_recorded_time_never_runs_back_within_an_account_when_the_clock_does(led
         (b"oBo", 4000),
         (b"oAnna", 6000),
     ]
-    assert accounts_of(ledger_path)[b"oAnna"].registered_at_us == 5000
+    assert account_of(ledger_path, "oAnna").registered_at_us == 5000
     assert_sound(ledger_path)
 
 
@@ -208,20 +215,20 @@ def test_an_unexpected_error_fails_its_own_command_and_the_rest_lands_exactly_on
 
 def test_an_unexpected_error_alone_is_returned_and_the_next_list_goes_through(ledger_path: Path) -> None:
     committer = ledger_committer(ledger_path)
-    (culprit,) = committer.commit([unbindable()])
+    (culprit,) = commit_with(committer, unbindable())
     assert isinstance(culprit, UnicodeEncodeError)
-    (registered,) = committer.commit([RegisterUser("oAnna", 100)])
+    (registered,) = commit_with(committer, RegisterUser("oAnna", 100))
     assert isinstance(registered, Outcome)
     committer.close()
     assert what_happened(ledger_path) == REGISTERED_WITH_100
 
 
-def committer_that_fails(path: Path, culprit: Command) -> Committer[Log, Command, Outcome]:
+def committer_that_fails(path: Path, culprit: Command) -> Committer[Log, Submission, Outcome]:
     """A committer in which the work on `culprit` fails after its rows were written."""
 
-    def perform(log: Log, command: Command) -> Outcome:
-        outcome = execute(log, command, NOW_US)
-        if command == culprit:
+    def perform(log: Log, submission: Submission) -> Outcome:
+        outcome = execute(log, submission, NOW_US)
+        if submission == handed_in(culprit):
             raise ZeroDivisionError
         return outcome
 
@@ -231,7 +238,7 @@ def committer_that_fails(path: Path, culprit: Command) -> Committer[Log, Command
 def test_what_the_culprit_wrote_before_it_failed_is_rolled_back(ledger_path: Path) -> None:
     commands = [RegisterUser("oAnna", 100), grant(1, "k1"), grant(2, "k2")]
     committer = committer_that_fails(ledger_path, commands[1])
-    outcomes = committer.commit(commands)
+    outcomes = commit_with(committer, *commands)
     committer.close()
     assert [type(outcome) for outcome in outcomes] == [Outcome, ZeroDivisionError, Outcome]
     assert [row.key for row in log_of(ledger_path)] == [None, None, b"k2"]
@@ -273,9 +280,9 @@ def test_a_writer_outside_the_turnstile_makes_the_list_fail_as_not_committed(
         assert shell.stdout is not None
         assert shell.stdout.readline() == "held\n"
         with pytest.raises(NotCommitted, match=r"ledger\.db cannot be written now: database is locked"):
-            committer.commit([RegisterUser("oAnna", 100), RegisterUser("oBo", 100)])
+            commit_with(committer, RegisterUser("oAnna", 100), RegisterUser("oBo", 100))
         shell.communicate()
-    (registered,) = committer.commit([RegisterUser("oAnna", 100)])
+    (registered,) = commit_with(committer, RegisterUser("oAnna", 100))
     assert isinstance(registered, Outcome)
     committer.close()
     assert what_happened(ledger_path) == REGISTERED_WITH_100

@@ -1,6 +1,8 @@
 const { HttpError, NetworkError, request } = require('./request');
 
 const STORAGE_KEY = 'token';
+/** Kept while the user does not want to be logged in: WeChat's login asks nobody. */
+const LOGGED_OUT_KEY = 'logged-out';
 
 /** The service answered the login with a refusal; the message is its sentence for the user. */
 class LoginRefused extends Error {
@@ -12,19 +14,35 @@ class LoginRefused extends Error {
   }
 }
 
+/** The user has logged out on this device and has not asked to log in again since. */
+class LoggedOut extends Error {
+  constructor() {
+    super('已退出登录。');
+    this.name = 'LoggedOut';
+  }
+}
+
 /** The token in use; empty: not logged in. */
 let token = '';
+let loggedOut = false;
 /** @type {Promise<void> | null} the one reading of what an earlier launch left in storage */
 let restoring = null;
 /** @type {Promise<string> | null} the login under way, shared by all who need one */
 let loggingIn = null;
 
 function restored() {
-  restoring = restoring || wx.getStorage({ key: STORAGE_KEY }).then(
-    ({ data }) => { if (typeof data === 'string') token = data; },
-    () => {}, // The key is absent: nobody has logged in on this device yet.
-  );
+  restoring = restoring || restore();
   return restoring;
+}
+
+async function restore() {
+  const absent = () => ({ data: undefined }); // Nobody has logged in, or out, on this device yet.
+  const [kept, left] = await Promise.all([
+    wx.getStorage({ key: STORAGE_KEY }).catch(absent),
+    wx.getStorage({ key: LOGGED_OUT_KEY }).catch(absent),
+  ]);
+  if (typeof kept.data === 'string') token = kept.data;
+  loggedOut = left.data === true;
 }
 
 function login() {
@@ -38,6 +56,7 @@ async function exchangeCode() {
   const { code } = await wx.login().catch(({ errMsg }) => { throw new NetworkError(errMsg); });
   const answer = await request({ method: 'POST', path: '/login', data: { code } });
   if (!answer.token) throw new LoginRefused(answer);
+  if (loggedOut) throw new LoggedOut(); // Meanwhile: this token is wanted no more.
   token = answer.token;
   // A full storage costs one more login at the next launch; this one goes on from memory.
   await wx.setStorage({ key: STORAGE_KEY, data: token }).catch(() => {});
@@ -46,6 +65,7 @@ async function exchangeCode() {
 
 async function currentToken() {
   await restored();
+  if (loggedOut) throw new LoggedOut();
   return token || login();
 }
 
@@ -53,9 +73,10 @@ async function currentToken() {
  * A token to use instead of `refused`: the newer one where another caller has already logged in again.
  * @param {string} refused
  */
-function tokenInsteadOf(refused) {
+async function tokenInsteadOf(refused) {
+  if (loggedOut) throw new LoggedOut();
   if (token === refused) token = '';
-  return token ? Promise.resolve(token) : login();
+  return token || login();
 }
 
 /** @param {string} asked */
@@ -66,7 +87,7 @@ async function isLoggedIn(asked) {
 
 /** At launch: log in, or make sure that the token of the last launch still counts. */
 async function launch() {
-  await restored();
+  if (await isLoggedOut()) return;
   const kept = token;
   if (!kept) await login();
   else if (!(await isLoggedIn(kept))) await tokenInsteadOf(kept);
@@ -86,11 +107,19 @@ async function meansLoggedOut(error, used) {
 
 /**
  * A request as the user; logs in first where needed, and again, once, where the token is refused.
- * @param {{method?: 'GET' | 'PUT', path: string, data?: object}} options
+ * @param {import('./request').Asked} options
  * @returns {Promise<any>}
- * @throws {HttpError | NetworkError | LoginRefused}
+ * @throws {HttpError | NetworkError | LoginRefused | LoggedOut}
  */
 async function authorized(options) {
+  const answer = await asUser(options);
+  // What comes after a logout is shown and kept no more.
+  if (loggedOut) throw new LoggedOut();
+  return answer;
+}
+
+/** @param {import('./request').Asked} options */
+async function asUser(options) {
   const used = await currentToken();
   try {
     return await request({ ...options, token: used });
@@ -100,4 +129,63 @@ async function authorized(options) {
   return request({ ...options, token: await tokenInsteadOf(used) });
 }
 
-module.exports = { LoginRefused, authorized, launch };
+async function isLoggedOut() {
+  await restored();
+  return loggedOut;
+}
+
+/**
+ * Ends the session of this device. Offline it fails and changes nothing: a token that was only forgotten
+ * would stay good for whoever has a copy.
+ * @throws {HttpError | NetworkError}
+ */
+async function logout() {
+  await restored();
+  if (loggingIn) await loggingIn.catch(() => {}); // Whatever it came to, `token` says it.
+  const used = token;
+  loggedOut = true; // Before the answer, or a request that is refused meanwhile would log in again.
+  try {
+    if (used) await endSession(used);
+  } catch (error) {
+    loggedOut = false;
+    throw error;
+  }
+  await forget();
+}
+
+/** @param {string} used */
+async function endSession(used) {
+  try {
+    await request({ method: 'DELETE', path: '/v1/sessions/current', token: used });
+  } catch (error) {
+    // A session that is over already is what was asked for.
+    if (!(await meansLoggedOut(error, used))) throw error;
+  }
+}
+
+/**
+ * Ends all sessions of the user, on whatever device; with a token that is refused it logs in first,
+ * because the others may be alive all the same.
+ * @throws {HttpError | NetworkError | LoginRefused | LoggedOut}
+ */
+async function logoutEverywhere() {
+  await authorized({ method: 'DELETE', path: '/v1/sessions' });
+  await forget();
+}
+
+async function forget() {
+  token = '';
+  loggedOut = true;
+  await wx.removeStorage({ key: STORAGE_KEY });
+  // With a full storage the next launch logs in again; this one stays logged out from memory.
+  await wx.setStorage({ key: LOGGED_OUT_KEY, data: true }).catch(() => {});
+}
+
+/** The user asks to log in again; the next request as the user does it. */
+async function comeBack() {
+  await restored();
+  loggedOut = false;
+  await wx.removeStorage({ key: LOGGED_OUT_KEY });
+}
+
+module.exports = { LoggedOut, LoginRefused, authorized, comeBack, isLoggedOut, launch, logout, logoutEverywhere };

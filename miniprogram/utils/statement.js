@@ -1,14 +1,18 @@
 const { formatChange, formatCredit, formatTime } = require('./format');
+const { describe, isToldBy, statedChange } = require('./events');
 
 /**
  * @typedef {{version: number, type: string, data: Record<string, unknown>, credit: number, recorded_at: string}} LedgerEvent
- * @typedef {{version: number, title: string, note: string, change: string, gain: boolean, balance: string, time: string}} Row
+ * @typedef {object} Row
+ * @property {number} version
+ * @property {string} title
+ * @property {string} note why, in a word
+ * @property {string} detail a second line: numbers, ends, figures
+ * @property {string} change of what can be spent, with its sign; empty for none
+ * @property {boolean} gain
+ * @property {string} balance
+ * @property {string} time
  */
-
-/** @type {Record<string, string>} */
-const TITLES = { UserRegistered: '注册', CreditGranted: '获得积分' };
-/** @type {Record<string, string>} */
-const REASONS = { signup: '新用户礼包' };
 
 /**
  * The ledger may learn new event types before this version of the mini-program is replaced on every
@@ -21,23 +25,35 @@ function titleByChange(change) {
 }
 
 /**
+ * What the event changed: by its own facts, so that a row does not need the one below it, which may not be
+ * loaded. Only of a type that nobody here knows is it the difference.
  * @param {LedgerEvent} event
  * @param {LedgerEvent | undefined} older the event before it, where it is loaded
+ */
+function changeOf(event, older) {
+  const stated = statedChange(event);
+  if (stated !== undefined) return stated;
+  if (event.version === 1) return event.credit;
+  return older && event.credit - older.credit;
+}
+
+/**
+ * @param {LedgerEvent} event
+ * @param {LedgerEvent | undefined} older
  * @param {number} now
  * @returns {Row}
  */
 function statementRow(event, older, now) {
-  const { version, type, data, credit } = event;
-  const before = version === 1 ? 0 : older && older.credit;
-  const change = type === 'CreditGranted' ? Number(data.amount) : before === undefined ? undefined : credit - before;
-  const reason = typeof data.reason === 'string' ? data.reason : '';
+  const change = changeOf(event, older);
+  const { title, note, detail } = describe(event, older, now);
   return {
-    version,
-    title: TITLES[type] || titleByChange(change),
-    note: REASONS[reason] || reason,
+    version: event.version,
+    title: title || titleByChange(change),
+    note,
+    detail,
     change: change === undefined ? '' : formatChange(change),
     gain: change !== undefined && change > 0,
-    balance: formatCredit(credit),
+    balance: formatCredit(event.credit),
     time: formatTime(event.recorded_at, now),
   };
 }
@@ -48,7 +64,9 @@ function statementRow(event, older, now) {
  * @param {number} now
  */
 function statementRows(events, now) {
-  return events.map((event, index) => statementRow(event, events[index + 1], now));
+  return events.flatMap((event, index) => (
+    isToldBy(event, events[index - 1]) ? [] : [statementRow(event, events[index + 1], now)]
+  ));
 }
 
 module.exports = { statementRows };

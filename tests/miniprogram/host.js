@@ -72,15 +72,24 @@ function open(path) {
   page.onReady?.();
 }
 
-function back() {
-  if (stack.length < 2) throw new Error('cannot navigate back at first page');
+function close() {
   const { page, root, element } = stack.pop();
   page.onUnload?.();
   root.release();
   element.remove();
+}
+
+function back() {
+  if (stack.length < 2) throw new Error('cannot navigate back at first page');
+  close();
   top().element.hidden = false;
   drawWindow();
   top().page.onShow?.();
+}
+
+function reLaunch(path) {
+  while (stack.length > 0) close();
+  open(path);
 }
 
 /** The title bar, and only the style sheets of app and current page: WeChat gives each page its own. */
@@ -127,6 +136,23 @@ function showToast({ title, duration = 1500 }) {
   setTimeout(() => toast.remove(), duration);
 }
 
+/** WeChat's own question over the page: it takes no confirmText of more than four characters. */
+function showModal({ title, content, confirmText = '确定', cancelText = '取消' }) {
+  if (confirmText.length > 4) throw new Error('confirmText length should not larger than 4 Chinese characters');
+  const dialog = document.body.appendChild(document.createElement('dialog'));
+  dialog.append(document.createElement('h3'), document.createElement('p'));
+  dialog.firstChild.textContent = title;
+  dialog.lastChild.textContent = content;
+  dialog.showModal();
+  return new Promise((resolve) => {
+    for (const [label, confirm] of [[cancelText, false], [confirmText, true]]) {
+      const button = dialog.appendChild(document.createElement('button'));
+      button.textContent = label;
+      button.onclick = () => { dialog.remove(); resolve({ confirm, cancel: !confirm }); };
+    }
+  });
+}
+
 function chooseAvatar(button) {
   const input = document.createElement('input');
   input.type = 'file';
@@ -157,6 +183,8 @@ wx = {
   getFileSystemManager: () => ({ readFile: api('readFile', readFile) }),
   navigateTo: api('navigateTo', ({ url }) => open(url.slice(1))),
   navigateBack: api('navigateBack', back),
+  reLaunch: api('reLaunch', ({ url }) => reLaunch(url.slice(1))),
+  showModal: api('showModal', showModal),
   showToast: api('showToast', showToast),
   stopPullDownRefresh: () => { delete document.body.dataset.pulled; },
 };

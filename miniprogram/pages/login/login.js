@@ -1,19 +1,41 @@
 const account = require('../../utils/account');
-const { creditSize, formatCredit, formatTime } = require('../../utils/format');
+const session = require('../../utils/session');
+const { afterCheckIn, checkIn, checkinDay } = require('../../utils/checkin');
+const { formatChange } = require('../../utils/format');
+const { HttpError } = require('../../utils/request');
 const { sentenceFor } = require('../../utils/failure');
+const { standingView } = require('../../utils/standing');
 const { statementRows } = require('../../utils/statement');
 
+/** @typedef {import('../../utils/account').KnownCredit} KnownCredit */
 /** @typedef {import('../../utils/statement').LedgerEvent} LedgerEvent */
 /** @typedef {import('../../utils/statement').Row} Row */
+/** @typedef {import('../../utils/standing').Parts} Parts */
+/** @typedef {import('../../utils/checkin').CheckinView} CheckinView */
+
+/** @type {Parts} */
+const NO_PARTS = { parts: [], more: '' };
 
 Page({
   data: {
+    loggedOut: false,
     nickname: '',
     avatar: '',
-    /** Formatted; empty until a credit is known. */
+    /** Formatted; empty until a credit is known. What follows comes with it, from standingView(). */
     credit: '',
     creditSize: 'large',
     creditTime: '',
+    /** Reserved and not to be spent; empty for nothing. */
+    held: '',
+    /** Why nothing goes; empty for an account that is not frozen. */
+    frozen: '',
+    /** @type {CheckinView | null} */
+    checkin: null,
+    expiring: NO_PARTS,
+    holds: NO_PARTS,
+    checkingIn: false,
+    /** Why the last tap checked nobody in. */
+    checkinError: '',
     /** The credit shown is one of an earlier time, because the service could not be asked. */
     stale: false,
     loading: false,
@@ -25,6 +47,8 @@ Page({
   },
 
   shown: false,
+  /** @type {KnownCredit | null} what the page shows of the account */
+  known: null,
   /** @type {LedgerEvent[]} what `rows` shows */
   events: [],
   /** @type {number | null} where the next older page starts; null: there is none */
@@ -33,23 +57,29 @@ Page({
   refreshing: null,
 
   async onLoad() {
+    if (await session.isLoggedOut()) {
+      this.setData({ loggedOut: true });
+      return;
+    }
     const known = await account.lastKnownCredit();
     if (!known) return; // The first launch: the button says what to do.
     this.showCredit(known);
     await this.refresh();
   },
 
-  /** Coming back from the profile page: show what was saved there. */
+  /** Coming back: from the profile page, with what was saved there, or on another day, with another check-in. */
   async onShow() {
     const first = !this.shown;
     this.shown = true;
+    if (first || this.data.loggedOut) return;
+    if (this.known && checkinDay(this.known.at) !== checkinDay(Date.now())) await this.refresh();
     // Without a network the name stays as it is; that is no reason to disturb.
-    if (!first) await this.loadProfile().catch(sentenceFor);
+    else await this.loadProfile().catch(sentenceFor);
   },
 
   async onPullDownRefresh() {
     try {
-      await this.refresh();
+      if (!this.data.loggedOut) await this.refresh();
     } finally {
       wx.stopPullDownRefresh();
     }
@@ -60,13 +90,20 @@ Page({
     if (this.data.tail === 'more') return this.loadMore();
   },
 
+  /** After a logout: the first request of the refresh logs in. */
+  async login() {
+    await session.comeBack();
+    this.setData({ loggedOut: false });
+    await this.refresh();
+  },
+
   refresh() {
     this.refreshing = this.refreshing || this.loadAll().finally(() => { this.refreshing = null; });
     return this.refreshing;
   },
 
   async loadAll() {
-    this.setData({ loading: true, error: '' });
+    this.setData({ loading: true, error: '', checkinError: '' });
     try {
       await Promise.all([this.loadCredit(), this.loadStatement(), this.loadProfile()]);
     } catch (error) {
@@ -81,17 +118,25 @@ Page({
     this.setData({ stale: false });
   },
 
-  /** @param {import('../../utils/account').KnownCredit} known */
-  showCredit({ credit, at }) {
-    const formatted = formatCredit(credit);
-    this.setData({ credit: formatted, creditSize: creditSize(formatted), creditTime: formatTime(at, Date.now()) });
+  /** @param {KnownCredit} known */
+  showCredit(known) {
+    this.known = known;
+    this.setData(standingView(known, Date.now()));
   },
 
   async loadStatement() {
-    const { events, next_before: cursor } = await account.fetchEvents(null);
+    this.startStatement(await account.fetchEvents(null));
+  },
+
+  /** @param {{events: LedgerEvent[], next_before: number | null}} newest */
+  startStatement({ events, next_before: cursor }) {
     this.events = events;
     this.cursor = cursor;
-    this.setData({ rows: statementRows(events, Date.now()), tail: cursor === null ? 'end' : 'more' });
+    this.showStatement();
+  },
+
+  showStatement() {
+    this.setData({ rows: statementRows(this.events, Date.now()), tail: this.cursor === null ? 'end' : 'more' });
   },
 
   async loadMore() {
@@ -112,19 +157,59 @@ Page({
   },
 
   /**
-   * Sends the new rows only, not the whole list again; and the last one before them, whose change
-   * can be known only now that the event before it is.
+   * Sends the new rows only, not the whole list again; and the last one before them, which an older
+   * event can complete: a check-in and its reward are one row.
    * @param {LedgerEvent[]} older
    */
   appendEvents(older) {
-    const first = this.events.length - 1;
+    const first = this.data.rows.length - 1;
     this.events = [...this.events, ...older];
     /** @type {Record<string, Row>} */
     const patch = {};
-    statementRows(this.events.slice(first), Date.now()).forEach((row, index) => {
+    statementRows(this.events, Date.now()).slice(first).forEach((row, index) => {
       patch[`rows[${first + index}]`] = row;
     });
     this.setData(patch);
+  },
+
+  async checkIn() {
+    if (this.data.checkingIn || !this.known) return;
+    this.setData({ checkingIn: true, checkinError: '' });
+    try {
+      const { event, credit } = await checkIn();
+      wx.showToast({ title: `签到成功 ${formatChange(Number(event.data.amount))}`, icon: 'none' });
+      this.showCredit(afterCheckIn(this.known, credit));
+      await this.catchUp();
+    } catch (error) {
+      this.setData({ checkinError: sentenceFor(error) });
+      // Refused for a reason that the page does not show yet: checked in on another device, or frozen.
+      if (error instanceof HttpError && error.status === 409) await this.catchUp();
+    } finally {
+      this.setData({ checkingIn: false });
+    }
+  },
+
+  /** Shows what has changed in place: no number disappears, and no row that is shown already. */
+  async catchUp() {
+    try {
+      // The answers of a refresh under way may be from before the change.
+      if (this.refreshing) await this.refreshing;
+      await Promise.all([this.loadCredit(), this.loadNewest()]);
+    } catch (error) {
+      this.setData({ error: sentenceFor(error), stale: true });
+    }
+  },
+
+  async loadNewest() {
+    const newest = await account.fetchEvents(null);
+    const top = this.events.length > 0 ? this.events[0].version : 0;
+    const news = newest.events.filter(({ version }) => version > top);
+    // Nothing in common with what is shown: between the two there may be a gap.
+    if (news.length === newest.events.length) this.startStatement(newest);
+    else {
+      this.events = [...news, ...this.events];
+      this.showStatement();
+    }
   },
 
   async loadProfile() {

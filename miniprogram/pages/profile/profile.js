@@ -8,6 +8,7 @@ Page({
     avatar: '',
     loading: true,
     saving: false,
+    leaving: false,
     error: '',
     /** The profile could not be read: saving now would overwrite an avatar that is not shown. */
     unread: true,
@@ -59,6 +60,33 @@ Page({
       this.setData({ error: sentenceFor(error) });
     } finally {
       this.setData({ saving: false });
+    }
+  },
+
+  async logout() {
+    await this.leave('here');
+  },
+
+  async logoutEverywhere() {
+    const { confirm } = await wx.showModal({
+      title: '退出所有设备？',
+      content: '你在其他设备上的登录也会失效。积分不受影响。',
+      confirmText: '全部退出',
+    });
+    if (confirm) await this.leave('everywhere');
+  },
+
+  /** @param {'here' | 'everywhere'} where */
+  async leave(where) {
+    if (this.data.leaving) return;
+    this.setData({ leaving: true, error: '' });
+    try {
+      await account.logout(where);
+      wx.reLaunch({ url: '/pages/login/login' }); // No page stays that shows what is not there any more.
+    } catch (error) {
+      this.setData({ error: sentenceFor(error) });
+    } finally {
+      this.setData({ leaving: false });
     }
   },
 });

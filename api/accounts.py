@@ -1,0 +1,282 @@
+"""`/v1/accounts`: what a backend with an API key reads and does. Each write is one command, answered with its
+event and the credit after it, once it is on disk."""
+
+import asyncio
+from contextlib import closing
+from typing import Any, Final
+
+from api.incoming import (
+    CaptureBody,
+    FreezeBody,
+    GrantBody,
+    HoldBody,
+    ReleaseBody,
+    ReversalBody,
+    RevocationBody,
+    SpendBody,
+    UnfreezeBody,
+)
+from api.operation import (
+    DRY_RUN,
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    Parameter,
+    Received,
+    Resource,
+    Responder,
+    integer,
+    moment,
+    operation,
+)
+from api.outgoing import AccountView, EventPage, Written, view_account, view_page, view_written
+from api.problems import Problem
+from ledger.account import Account
+from ledger.commands import (
+    CaptureHold,
+    Command,
+    FreezeAccount,
+    GrantCredit,
+    HoldCredit,
+    ReleaseHold,
+    ReverseSpend,
+    RevokeGrant,
+    SpendCredit,
+    Submission,
+    UnfreezeAccount,
+)
+from ledger.committer import microseconds_now
+from ledger.decide import REFUSALS
+from ledger.errors import AccountNotFound
+from ledger.events import EVENT_TYPES, MAX_CREDIT
+from ledger.statement import MAX_PAGE, Reader
+
+READ: Final = frozenset({"read", "audit"})
+GRANT: Final = frozenset({"grant"})
+SPEND: Final = frozenset({"spend"})
+OPERATE: Final = frozenset({"operate"})
+SCOPES: Final = READ | GRANT | SPEND | OPERATE
+
+_DEFAULT_PAGE: Final = 20
+BEFORE: Final = Parameter(
+    "before",
+    "query",
+    {"type": "integer", "minimum": 1, "maximum": MAX_CREDIT},
+    "Only events with a version below this: `next_before` of the page before.",
+    integer(MAX_CREDIT),
+    f"an integer from 1 to {MAX_CREDIT}",
+)
+LIMIT: Final = Parameter(
+    "limit",
+    "query",
+    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": _DEFAULT_PAGE},
+    "How many events at most.",
+    integer(MAX_PAGE),
+    f"an integer from 1 to {MAX_PAGE}",
+)
+_TYPE: Final = Parameter(
+    "type",
+    "query",
+    {"type": "string", "enum": sorted(EVENT_TYPES)},
+    "Only events of this type. A page then can hold few events, or none, and another still follow.",
+    lambda text: text if text in EVENT_TYPES else None,
+    "a type of event",
+)
+_AS_OF: Final = moment("as_of", "The account as a read at this moment found it; now without it.")
+
+
+async def perform(self: Resource, request: Received[Any], command: Command) -> Written:
+    """Hand `command` in as the caller's, on the conditions of the request, and answer its event."""
+    dry_run = bool(request.given["dry_run"])
+    submission = Submission(command, request.actor, request.operator, request.given.get("If-Match"), dry_run)
+    outcome = await self.service.ledger_commits.submit(submission)
+    if outcome.replayed:
+        request.resp.set_header("Idempotent-Replayed", "true")
+    elif dry_run:
+        request.resp.status = 200
+    return view_written(outcome, dry_run=dry_run)
+
+
+def _write(
+    summary: str, scopes: frozenset[str], body: type[Any], command: type[Command], **links: dict[str, Any]
+) -> Responder:
+    """The responder of a POST whose `body` makes a `command`."""
+
+    @operation(
+        summary,
+        scopes=scopes,
+        body=body,
+        answer=Written,
+        status=201,
+        parameters=(IDEMPOTENCY_KEY, IF_MATCH, DRY_RUN),
+        refusals=REFUSALS[command],
+        links=links,
+    )
+    async def on_post(self: Resource, request: Received[Any]) -> Written:
+        key = request.given["Idempotency-Key"]
+        return await perform(self, request, request.body.command(key=key, **request.path))
+
+    return on_post
+
+
+class AccountResource(Resource):
+    """`GET /v1/accounts/{openid}`."""
+
+    @operation(
+        "Read an account, now or as of a moment",
+        scopes=READ,
+        answer=AccountView,
+        parameters=(_AS_OF,),
+        refusals=(AccountNotFound,),
+    )
+    async def on_get(self, request: Received[None]) -> AccountView:
+        now_us, at_us = microseconds_now(), request.given["as_of"]
+        if at_us is not None and at_us > now_us:
+            raise Problem(400, "invalid-parameter", "as_of must not be in the future.")
+        account = self.service.reader.account(request.openid, now_us)
+        if account is None:
+            raise AccountNotFound(request.openid)
+        # Where the clock ran back, now is when the account was written last.
+        now_us = max(now_us, account.recorded_at_us)
+        if at_us is not None:
+            past = await asyncio.to_thread(_fold, self, request.openid, at_us)
+            if past is None:
+                raise AccountNotFound(request.openid)
+            return view_account(past, at_us)
+        request.resp.set_header("ETag", f'"{account.version}"')
+        return view_account(account, now_us)
+
+
+def _fold(self: Resource, openid: str, at_us: int) -> Account | None:
+    """In a thread, with a connection of its own: an account of 100,000 events takes a second."""
+    settings = self.service.settings
+    with closing(Reader(settings.ledger_path, appid=settings.appid)) as reader:
+        return reader.account_as_of(openid, at_us)
+
+
+class AccountEvents(Resource):
+    """`GET /v1/accounts/{openid}/events`."""
+
+    @operation(
+        "List an account's events, newest first",
+        scopes=READ,
+        answer=EventPage,
+        parameters=(
+            BEFORE,
+            LIMIT,
+            _TYPE,
+            moment("since", "Only events recorded at this moment or later."),
+            moment("until", "Only events recorded before this moment."),
+        ),
+        refusals=(AccountNotFound,),
+    )
+    async def on_get(self, request: Received[None]) -> EventPage:
+        given = request.given
+        now_us = microseconds_now()
+        if self.service.reader.standing(request.openid, now_us) is None:
+            raise AccountNotFound(request.openid)
+        kind = given["type"]
+        page = self.service.reader.page(
+            request.openid,
+            now_us,
+            before=given["before"],
+            limit=given["limit"] or _DEFAULT_PAGE,
+            types=frozenset() if kind is None else frozenset({kind}),
+            since_us=given["since"],
+            until_us=given["until"],
+        )
+        return view_page(page)
+
+
+_VERSION: Final = "$response.body#/event/version"
+_OPENID: Final = "$request.path.openid"
+
+
+def _then(path: str, **more: Any) -> dict[str, Any]:
+    """A link from a write to a route of the same account: what can be done with its event next."""
+    return {"path": "/v1/accounts/{openid}" + path, "parameters": {"path.openid": _OPENID}, **more}
+
+
+_ACCOUNT: Final = _then("")
+
+
+class Grants(Resource):
+    """`POST /v1/accounts/{openid}/grants`."""
+
+    on_post = _write(
+        "Grant credit",
+        GRANT,
+        GrantBody,
+        GrantCredit,
+        revoke=_then("/revocations", requestBody={"grant": _VERSION, "reason": "linked"}),
+        account=_ACCOUNT,
+    )
+
+
+class Spends(Resource):
+    """`POST /v1/accounts/{openid}/spends`."""
+
+    on_post = _write(
+        "Spend credit",
+        SPEND,
+        SpendBody,
+        SpendCredit,
+        reverse=_then("/reversals", requestBody={"spend": _VERSION, "reason": "linked"}),
+    )
+
+
+_HOLD: Final = {"path.openid": _OPENID, "path.hold": _VERSION}
+
+
+class Holds(Resource):
+    """`POST /v1/accounts/{openid}/holds`."""
+
+    on_post = _write(
+        "Hold credit",
+        SPEND,
+        HoldBody,
+        HoldCredit,
+        capture=_then("/holds/{hold}/capture") | {"parameters": _HOLD},
+        release=_then("/holds/{hold}/release") | {"parameters": _HOLD},
+    )
+
+
+class Capture(Resource):
+    """`POST /v1/accounts/{openid}/holds/{hold}/capture`."""
+
+    on_post = _write(
+        "Capture a hold, all of it or a part",
+        SPEND,
+        CaptureBody,
+        CaptureHold,
+        reverse=_then("/reversals", requestBody={"spend": _VERSION, "reason": "linked"}),
+    )
+
+
+class Release(Resource):
+    """`POST /v1/accounts/{openid}/holds/{hold}/release`."""
+
+    on_post = _write("Release a hold", SPEND, ReleaseBody, ReleaseHold)
+
+
+class Reversals(Resource):
+    """`POST /v1/accounts/{openid}/reversals`."""
+
+    on_post = _write("Reverse a spend or a capture, in full or in parts", SPEND, ReversalBody, ReverseSpend)
+
+
+class Revocations(Resource):
+    """`POST /v1/accounts/{openid}/revocations`."""
+
+    on_post = _write("Revoke what is left of a grant", GRANT, RevocationBody, RevokeGrant)
+
+
+class Freeze(Resource):
+    """`POST /v1/accounts/{openid}/freeze`."""
+
+    on_post = _write("Freeze an account", OPERATE, FreezeBody, FreezeAccount)
+
+
+class Unfreeze(Resource):
+    """`POST /v1/accounts/{openid}/unfreeze`."""
+
+    on_post = _write("Unfreeze an account", OPERATE, UnfreezeBody, UnfreezeAccount)

@@ -1,0 +1,215 @@
+"""`POST /v1/grants`: many grants as one request, a JSON object a line, answered line by line.
+
+Nothing grows with the number of lines: they are read, committed and answered a few hundred at a time. A client
+may send all of them before it reads an answer, so the answers wait in a file that has no name. What was
+answered is on disk; run again after a broken connection, each line's own key makes it happen once.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from api.accounts import GRANT
+from api.incoming import GrantLine
+from api.operation import DRY_RUN, Received, Resource, operation
+from api.outgoing import GrantedLine
+from api.problems import REFUSAL_STATUS, Problem, fault_code
+from ledger.commands import Submission
+from ledger.errors import NotCommitted, OutcomeUnknown, Refusal
+from ledger.execute import Outcome
+
+log = structlog.get_logger()
+
+MAX_LINES: Final = 100_000
+MAX_LINE_BYTES: Final = 4096
+# One commit's worth: enough to make the wait for the disk small, and not so much that others wait for it.
+_AT_ONCE: Final = 256
+# For each piece of the body; the whole may take as long as it does.
+_PIECE_DEADLINE_S: Final = 20.0
+_READ_BYTES: Final = 64 * 1024
+NDJSON: Final = "application/x-ndjson"
+
+_decoder: Final = msgspec.json.Decoder(GrantLine)
+_encoder: Final = msgspec.json.Encoder()
+
+
+class BulkGrants(Resource):
+    """`POST /v1/grants`."""
+
+    @operation(
+        "Grant credit to many accounts: up to 100,000 lines, streamed",
+        scopes=GRANT,
+        body=GrantLine,
+        answer=GrantedLine,
+        parameters=(DRY_RUN,),
+        media=(NDJSON, NDJSON),
+    )
+    async def on_post(self, request: Received[None]) -> None:
+        media_type = (request.req.content_type or "").partition(";")[0].strip().lower()
+        if media_type != NDJSON:
+            raise Problem(415, "not-ndjson", f"Send one JSON object a line, with Content-Type: {NDJSON}.")
+        request.resp.content_type = NDJSON
+        request.resp.stream = _answers(_Run(self, request))
+
+
+class _Answers:
+    """Bytes written at one end and read at the other, whoever is faster; all of them are in a file."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the last answer was read
+        self._written = self._read = 0
+        self._more = asyncio.Event()
+        self.closed = False
+
+    def write(self, answers: bytes) -> None:
+        self._file.seek(self._written)
+        self._file.write(answers)
+        self._file.flush()
+        self._written += len(answers)
+        self._more.set()
+
+    def end(self) -> None:
+        self.closed = True
+        self._more.set()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        while self._read < self._written or not self.closed:
+            if self._read == self._written:
+                self._more.clear()
+                await self._more.wait()
+                continue
+            self._file.seek(self._read)
+            piece = self._file.read(_READ_BYTES)
+            self._read += len(piece)
+            yield piece
+
+    def discard(self) -> None:
+        self._file.close()
+
+
+class _Run:
+    """One bulk request on its way through."""
+
+    def __init__(self, resource: Resource, request: Received[Any]) -> None:
+        self._commits = resource.service.ledger_commits
+        self._stream: Any = request.req.stream
+        self._actor, self._operator = request.actor, request.operator
+        self._dry_run = bool(request.given["dry_run"])
+        self._line = 0
+        self.answers = _Answers()
+
+    async def run(self) -> None:
+        """Take every line and answer it; ends early, with a line that says so, where it must."""
+        try:
+            before: asyncio.Task[bytes] | None = None
+            async for lines in self._batches():
+                # While one batch is on its way to the disk, the next is read and checked.
+                batch = asyncio.get_running_loop().create_task(self._grant(lines))
+                if before is not None:
+                    self.answers.write(await before)
+                before = batch
+            if before is not None:
+                self.answers.write(await before)
+        finally:
+            self.answers.end()
+
+    async def _batches(self) -> AsyncIterator[list[tuple[int, GrantLine | GrantedLine]]]:
+        batch: list[tuple[int, GrantLine | GrantedLine]] = []
+        async for text in self._lines():
+            if isinstance(text, GrantedLine):
+                batch.append((self._line, text))
+                break
+            if self._line > MAX_LINES:
+                batch.append((self._line, _refused(self._line, 413, "too-many-lines", "Send the rest anew.")))
+                break
+            batch.append((self._line, _parse(self._line, text)))
+            if len(batch) == _AT_ONCE:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    async def _lines(self) -> AsyncIterator[bytes | GrantedLine]:
+        """The lines that are not empty; a GrantedLine, the last then, says why there are no more."""
+        left = b""
+        pieces = aiter(self._stream)
+        while True:
+            try:
+                async with asyncio.timeout(_PIECE_DEADLINE_S):
+                    piece = await anext(pieces, b"")
+            except TimeoutError:
+                yield _refused(self._line + 1, 413, "body-timeout", "The next line did not come in time.")
+                return
+            *whole, left = (left + piece).split(b"\n")
+            for line in whole if piece else [*whole, left]:
+                self._line += 1
+                if line.strip():
+                    yield line
+            if not piece:
+                return
+            if len(left) > MAX_LINE_BYTES:
+                yield _refused(self._line + 1, 413, "line-too-long", f"A line may have {MAX_LINE_BYTES} bytes.")
+                return
+
+    async def _grant(self, batch: list[tuple[int, GrantLine | GrantedLine]]) -> bytes:
+        grants = [(line, grant) for line, grant in batch if isinstance(grant, GrantLine)]
+        submissions = [
+            Submission(grant.command(), self._actor, self._operator, None, self._dry_run) for _, grant in grants
+        ]
+        outcomes: list[Outcome | Exception] = []
+        try:
+            if submissions:
+                outcomes = await self._commits.submit_all(submissions)
+        except (NotCommitted, OutcomeUnknown) as fault:
+            log.error("not written", error=str(fault))
+            outcomes = [fault] * len(submissions)
+        answers = {line: answer for line, answer in batch if isinstance(answer, GrantedLine)}
+        for (line, grant), outcome in zip(grants, outcomes, strict=True):
+            answers[line] = self._answer(line, grant.openid, outcome)
+        return b"".join(_encoder.encode(answers[line]) + b"\n" for line, _ in batch)
+
+    def _answer(self, line: int, openid: str, outcome: Outcome | Exception) -> GrantedLine:
+        match outcome:
+            case Outcome():
+                status = 200 if self._dry_run and not outcome.replayed else 201
+                return GrantedLine(line, status, openid, outcome.version, outcome.credit, outcome.replayed)
+            case Refusal():
+                answer = _refused(line, REFUSAL_STATUS[type(outcome)], outcome.code, str(outcome))
+            case NotCommitted() | OutcomeUnknown():
+                answer = _refused(line, 503, fault_code(outcome), "Send this line again; it lands once.")
+            case _:
+                log.error("unexpected error", exc_info=outcome)
+                answer = _refused(line, 500, "internal-error", "This is our fault; the log has the details.")
+        answer.openid = openid
+        return answer
+
+
+async def _answers(run: _Run) -> AsyncIterator[bytes]:
+    """The answers as they come, while the lines are still being read."""
+    task = asyncio.get_running_loop().create_task(run.run())
+    try:
+        async for piece in run.answers.pieces():
+            yield piece
+        await task
+    finally:
+        task.cancel()  # the client is gone; what was handed in already is recorded all the same
+        run.answers.discard()
+
+
+def _parse(line: int, text: bytes) -> GrantLine | GrantedLine:
+    if len(text) > MAX_LINE_BYTES:
+        return _refused(line, 413, "line-too-long", f"A line may have {MAX_LINE_BYTES} bytes.")
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        return _refused(line, 422, "invalid-body", str(error))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _refused(line, 400, "malformed-json", str(error))
+
+
+def _refused(line: int, status: int, code: str, detail: str) -> GrantedLine:
+    return GrantedLine(line, status, code=code, detail=detail)

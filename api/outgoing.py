@@ -1,0 +1,169 @@
+"""What goes out at `/v1`: the structs that shape answers, and from which /openapi.json is made."""
+
+from typing import Annotated
+
+import msgspec
+
+from api.incoming import Credits, Version
+from ledger.account import Account
+from ledger.events import MAX_CREDIT, Recorded
+from ledger.execute import Outcome
+from ledger.statement import Page, rfc3339
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_CREDIT)]
+# RFC 3339 in UTC; a string already, because making a datetime first would cost more than all the rest.
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="links the account's chain")]
+
+
+class TokenView(msgspec.Struct):
+    """A session's token: 30 days unused, or 180 days in all, end it."""
+
+    token: str
+
+
+class EventView(msgspec.Struct):
+    """One event; `data` is what is stored and hashed, `credit` what could be spent right after it."""
+
+    version: Version
+    type: str
+    data: msgspec.Raw
+    credit: Count
+    recorded_at: Time
+    hash: Hash | None
+
+
+class EventPage(msgspec.Struct):
+    """Events, newest first; `next_before` is the `before` of the next page, null on the last."""
+
+    events: list[EventView]
+    next_before: Version | None
+
+
+class Written(msgspec.Struct, omit_defaults=True):
+    """The event that a request led to, and the credit after it; after a dry run it was not recorded."""
+
+    event: EventView
+    credit: Count
+    dry_run: bool = False
+
+
+class LotView(msgspec.Struct):
+    """What is left of the expiring grant recorded as event `grant`."""
+
+    grant: Version
+    credit: Credits
+    expires_at: Time
+
+
+class HoldView(msgspec.Struct):
+    """An open hold: event `version`."""
+
+    version: Version
+    amount: Credits
+    deadline: Time
+    reference: str | None
+
+
+class CheckinView(msgspec.Struct):
+    """Whether the day's check-in (Asia/Shanghai) is done, the days in a row, and what the next one earns."""
+
+    checked_in: bool
+    streak: Count
+    next_reward: Credits
+
+
+class CreditView(msgspec.Struct):
+    """What a person has: `lots` are the expiring part of `credit`, first to expire first."""
+
+    version: Version
+    credit: Count
+    held: Count
+    frozen: bool
+    lots: list[LotView]
+    holds: list[HoldView]
+    checkin: CheckinView
+    as_of: Time
+
+
+class AccountView(msgspec.Struct):
+    """An account: granted is the sum of credit, held, spent, expired and revoked."""
+
+    openid: str
+    version: Version
+    head: Hash
+    credit: Count
+    held: Count
+    granted: Count
+    spent: Count
+    expired: Count
+    revoked: Count
+    frozen: bool
+    lots: list[LotView]
+    holds: list[HoldView]
+    registered_at: Time
+    as_of: Time
+
+
+class GrantedLine(msgspec.Struct, omit_defaults=True):
+    """The answer to one line of a bulk grant: 201 with version and credit, or why not."""
+
+    line: Version
+    status: Annotated[int, msgspec.Meta(ge=200, le=599)]
+    openid: str | None = None
+    version: Version | None = None
+    credit: Count | None = None
+    replayed: bool = False
+    code: str | None = None
+    detail: str | None = None
+
+
+def view_event(row: Recorded, *, recorded: bool = True) -> EventView:
+    return EventView(
+        row.version,
+        row.type,
+        msgspec.Raw(row.data),
+        row.credit,
+        rfc3339(row.recorded_at_us),
+        row.hash.hex() if recorded else None,
+    )
+
+
+def view_page(page: Page) -> EventPage:
+    return EventPage([view_event(row) for row in page.events], page.next_before)
+
+
+def view_written(outcome: Outcome, *, dry_run: bool) -> Written:
+    recorded = outcome.replayed or not dry_run
+    return Written(view_event(outcome.events[-1], recorded=recorded), outcome.credit, not recorded)
+
+
+def view_lots(account: Account) -> list[LotView]:
+    return [LotView(lot.grant, lot.credit, rfc3339(lot.expires_at_us)) for lot in account.balance.lots]
+
+
+def view_holds(account: Account) -> list[HoldView]:
+    return [
+        HoldView(hold.version, hold.amount, rfc3339(hold.deadline_us), hold.reference)
+        for hold in account.balance.holds
+    ]
+
+
+def view_account(account: Account, as_of_us: int) -> AccountView:
+    balance = account.balance
+    return AccountView(
+        account.openid,
+        account.version,
+        account.head.hex(),
+        balance.credit,
+        balance.held,
+        balance.granted,
+        balance.spent,
+        balance.expired,
+        balance.revoked,
+        balance.frozen,
+        view_lots(account),
+        view_holds(account),
+        rfc3339(account.registered_at_us),
+        rfc3339(as_of_us),
+    )
