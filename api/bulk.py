@@ -27,11 +27,14 @@ log = structlog.get_logger()
 MAX_LINES: Final = 100_000
 MAX_LINE_BYTES: Final = 4096
 # One commit's worth: enough to make the wait for the disk small, and not so much that others wait for it.
-_AT_ONCE: Final = 256
+_AT_ONCE: Final = 512
 # For each piece of the body; the whole may take as long as it does.
 _PIECE_DEADLINE_S: Final = 20.0
 _READ_BYTES: Final = 64 * 1024
 NDJSON: Final = "application/x-ndjson"
+
+# A line's number, and what it asks or why it is refused.
+_Line = tuple[int, GrantLine | GrantedLine]
 
 _decoder: Final = msgspec.json.Decoder(GrantLine)
 _encoder: Final = msgspec.json.Encoder()
@@ -100,6 +103,7 @@ class _Run:
         self._actor, self._operator = request.actor, request.operator
         self._dry_run = bool(request.given["dry_run"])
         self._line = 0
+        self._trouble: tuple[str, str] | None = None
         self.answers = _Answers()
 
     async def run(self) -> None:
@@ -117,24 +121,30 @@ class _Run:
         finally:
             self.answers.end()
 
-    async def _batches(self) -> AsyncIterator[list[tuple[int, GrantLine | GrantedLine]]]:
-        batch: list[tuple[int, GrantLine | GrantedLine]] = []
-        async for text in self._lines():
-            if isinstance(text, GrantedLine):
-                batch.append((self._line, text))
-                break
-            if self._line > MAX_LINES:
-                batch.append((self._line, _refused(self._line, 413, "too-many-lines", "Send the rest anew.")))
-                break
-            batch.append((self._line, _parse(self._line, text)))
-            if len(batch) == _AT_ONCE:
-                yield batch
-                batch = []
+    async def _batches(self) -> AsyncIterator[list[_Line]]:
+        """The lines that are not empty, each with its number, so many at a time."""
+        batch: list[_Line] = []
+        async for texts in self._pieces():
+            for text in texts:
+                self._line += 1
+                if not text.strip():  # among others what follows the last line feed
+                    continue
+                if self._line > MAX_LINES:
+                    batch.append(self._refuse("too-many-lines", f"{MAX_LINES} are read; send the rest anew."))
+                    yield batch
+                    return
+                batch.append((self._line, _parse(self._line, text)))
+                if len(batch) == _AT_ONCE:
+                    yield batch
+                    batch = []
+        if self._trouble is not None:
+            self._line += 1
+            batch.append(self._refuse(*self._trouble))
         if batch:
             yield batch
 
-    async def _lines(self) -> AsyncIterator[bytes | GrantedLine]:
-        """The lines that are not empty; a GrantedLine, the last then, says why there are no more."""
+    async def _pieces(self) -> AsyncIterator[list[bytes]]:
+        """The lines as they arrive; ends where the body does, or where `_trouble` says why."""
         left = b""
         pieces = aiter(self._stream)
         while True:
@@ -142,20 +152,21 @@ class _Run:
                 async with asyncio.timeout(_PIECE_DEADLINE_S):
                     piece = await anext(pieces, b"")
             except TimeoutError:
-                yield _refused(self._line + 1, 413, "body-timeout", "The next line did not come in time.")
+                self._trouble = ("body-timeout", "The next line did not come in time.")
                 return
-            *whole, left = (left + piece).split(b"\n")
-            for line in whole if piece else [*whole, left]:
-                self._line += 1
-                if line.strip():
-                    yield line
+            *lines, left = (left + piece).split(b"\n")
             if not piece:
+                yield [left]
                 return
+            yield lines
             if len(left) > MAX_LINE_BYTES:
-                yield _refused(self._line + 1, 413, "line-too-long", f"A line may have {MAX_LINE_BYTES} bytes.")
+                self._trouble = ("line-too-long", f"A line may have {MAX_LINE_BYTES} bytes.")
                 return
 
-    async def _grant(self, batch: list[tuple[int, GrantLine | GrantedLine]]) -> bytes:
+    def _refuse(self, code: str, detail: str) -> _Line:
+        return self._line, _refused(self._line, 413, code, detail)
+
+    async def _grant(self, batch: list[_Line]) -> bytes:
         grants = [(line, grant) for line, grant in batch if isinstance(grant, GrantLine)]
         submissions = [
             Submission(grant.command(), self._actor, self._operator, None, self._dry_run) for _, grant in grants

@@ -188,4 +188,4 @@ class Reader:
 def rfc3339(moment_us: int) -> str:
     """Microseconds since 1970 as `2026-11-22T18:00:00.123456Z`."""
     moment = _EPOCH + timedelta(microseconds=moment_us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"

@@ -1,5 +1,5 @@
--- What wrk sends for scripts/bench_run.py: wrk ... -s bench.lua URL -- WHAT RUN PEOPLE
--- RUN is a word that no other run of wrk uses; PEOPLE a file of lines "user openid token".
+-- What wrk sends for scripts/bench_run.py: wrk ... -s bench.lua URL -- WHAT RUN PEOPLE KEY
+-- RUN is a word that no other run of wrk uses; PEOPLE a file of lines "user openid token"; KEY an API key.
 -- Requests are made here for every contender, so the load generator's own work is the same for those compared.
 local threads = 0
 
@@ -8,33 +8,43 @@ function setup(thread)
     threads = threads + 1
 end
 
+local GETS = { ["hello-get"] = true, credit = true, page = true }
+
 function init(args)
-    local what, run, people = args[1], args[2], args[3]
+    local what, run, people, key = args[1], args[2], args[3], args[4]
     local users, openids, gets, sent = {}, {}, {}, 0
+    local authorized = { Host = wrk.headers["Host"], Authorization = "Bearer " .. key }
     for line in io.lines(people) do
         local user, openid, token = line:match("(%S+) (%S+) (%S+)")
         users[#users + 1], openids[#openids + 1] = user, openid
         gets[#gets + 1] = wrk.format("GET", what == "credit" and "/credit?token=" .. token or "/bench/hello")
     end
     -- Each thread starts elsewhere, so that two do not walk through the same people side by side.
-    local place = number * math.floor(#gets / 2)
-    local headers = { Host = wrk.headers["Host"], ["Content-Type"] = "application/json" }
-    local paths = { ["hello-post"] = "/bench/hello", grant = "/bench/grant", login = "/login" }
+    local place = number * math.floor(#users / 2)
+    local headers = { Host = wrk.headers["Host"], Authorization = "Bearer " .. key }
+    headers["Content-Type"] = "application/json"
+    math.randomseed(number + 1)
 
-    local function body()
-        local unique = run .. "-" .. number .. "-" .. sent
+    local function post(unique)
+        headers["Idempotency-Key"] = unique
         if what == "login" then
-            return '{"code":"dev-' .. users[place] .. "-" .. unique .. '"}'
+            return "/login", '{"code":"dev-' .. users[place] .. "-" .. unique .. '"}'
         end
-        return '{"openid":"' .. openids[place] .. '","amount":1,"reason":"benchmark","key":"' .. unique .. '"}'
+        local path = what == "hello-post" and "/bench/hello" or "/v1/accounts/" .. openids[place] .. "/" .. what .. "s"
+        return path, '{"amount":1,"reason":"benchmark"}'
     end
 
     function request()
-        sent, place = sent + 1, place % #gets + 1
-        if paths[what] == nil then
+        sent, place = sent + 1, place % #users + 1
+        if what == "page" then
+            local before = math.random(51, 100000)
+            local path = "/v1/accounts/" .. openids[place] .. "/events?limit=50&before=" .. before
+            return wrk.format("GET", path, authorized)
+        elseif GETS[what] then
             return gets[place]
         end
-        return wrk.format("POST", paths[what], headers, body())
+        local path, body = post(run .. "-" .. number .. "-" .. sent)
+        return wrk.format("POST", path, headers, body)
     end
 end
 

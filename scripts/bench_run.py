@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,18 +22,14 @@ import msgspec
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from api import access
-from api.vault import open_vault
-from ledger.commands import RegisterUser, Submission
-from ledger.committer import ledger_committer, microseconds_now
 from ledger.verify import audit
 from scripts import sandbox_wechat
 from scripts.bench_machine import ROOT, children, conditions, file_system, memory_mib, started
-from scripts.bench_table import LANGUAGES, Load, Measured, markdown, parts, targets, write_between_markers
+from scripts.bench_people import PEOPLE, Population, populate
+from scripts.bench_table import LANGUAGES, Bulk, Load, Measured, markdown, parts, targets, write_between_markers
 
 CONNECTIONS: Final = 64
-PEOPLE: Final = 1000
-CONTENDERS: Final = ("hello-get", "credit", "hello-post", "grant")
+CONTENDERS: Final = ("hello-get", "credit", "hello-post", "grant", "spend")
 _START_TIMEOUT_S: Final = 20
 
 
@@ -42,20 +37,31 @@ class Failed(click.ClickException):
     """The benchmark measured nothing that could be believed."""
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """How long all of it takes."""
+
+    rounds: int
+    seconds: int
+    bulk_lines: int
+    bulk_rounds: int
+
+
 class Bench:
     """A running service in `directory`, with everybody registered and logged in, to be put under load."""
 
+    people: Population
+
     def __init__(self, directory: Path, service: "subprocess.Popen[Any]", url: str, workers: int) -> None:
+        self.directory = directory
         self.data = directory / "data"
         self.log_path = directory / "service.log"
-        self.people_path = directory / "people"
         self.url = url
         self.workers = workers
-        self.grants_answered = 0
-        self.grant_runs = 0
+        self.answered = {"grant": 0, "spend": 0}
+        self.loads_of = {"grant": 0, "spend": 0}
+        self.bulk_lines = 0
         self._service = service
         self._runs = 0
-        self._tokens: list[str] = []
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -67,45 +73,23 @@ class Bench:
                 time.sleep(0.05)
         raise Failed(f"the service did not start:\n{self.log_path.read_text(errors='replace')[-4000:]}")
 
-    def admit_people(self) -> None:
-        """Register the sandbox users bench0, bench1, ... with no credit, and open a session for each."""
-        users = [f"bench{number}" for number in range(PEOPLE)]
-        openids = [sandbox_wechat.openid_of(user) for user in users]
-        ledger = ledger_committer(self.data / "ledger.db")
-        ledger.commit([Submission(RegisterUser(openid, 0), "rule:signup") for openid in openids])
-        ledger.close()
-        vault, now_us = open_vault(self.data / "secret.key"), microseconds_now()
-        sessions = access.access_committer(self.data / "access.db")
-        tokens = sessions.commit(
-            [
-                partial(
-                    access.open_session,
-                    openid=openid,
-                    unionid=None,
-                    sealed_key=vault.seal(openid, "no session key"),
-                    now_us=now_us,
-                )
-                for openid in openids
-            ]
-        )
-        sessions.close()
-        self._tokens = [str(token) for token in tokens]
-        lines = (" ".join(line) + "\n" for line in zip(users, openids, self._tokens, strict=True))
-        self.people_path.write_text("".join(lines))
-
     def credit_of_all(self) -> int:
         """The credit of everybody together, as `GET /credit` answers it to each."""
         with requests.Session() as session:
-            answers = [session.get(f"{self.url}/credit", params={"token": t}, timeout=5) for t in self._tokens]
+            answers = [
+                session.get(f"{self.url}/credit", params={"token": token}, timeout=5)
+                for token in self.people.tokens
+            ]
         return sum(int(answer.json()["credit"]) for answer in answers)
 
-    def load(self, what: str, seconds: int) -> Load:
+    def load(self, what: str, seconds: int, connections: int = CONNECTIONS) -> Load:
         """One run of wrk, or Failed when a single request of it was."""
         self._runs += 1
-        threads = min(2, self.workers)
-        shape = [f"-t{threads}", f"-c{CONNECTIONS}", f"-d{seconds}", "--timeout", "10"]
+        who = {"spend": self.people.savers, "page": self.people.long}.get(what, self.people.everybody)
+        threads = min(2, self.workers, connections)
+        shape = [f"-t{threads}", f"-c{connections}", f"-d{seconds}", "--timeout", "10"]
         run = ["wrk", *shape, "-s", "scripts/bench.lua", self.url, "--"]
-        run += [what, f"run{self._runs}", str(self.people_path)]
+        run += [what, f"run{self._runs}", str(who), self.people.api_key]
         with started(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as wrk:
             output = wrk.communicate(timeout=seconds + 30)[0].decode(errors="replace")
         _, found, result = output.partition("\nresult ")
@@ -114,37 +98,65 @@ class Bench:
         load = msgspec.json.decode(result, type=Load)
         if load.not_2xx or load.socket_errors or not load.requests:
             raise Failed(f"{what}: {load.not_2xx} answers other than 2xx, {load.socket_errors} socket errors")
-        if what == "grant":
-            self.grants_answered += load.requests
-            self.grant_runs += 1
+        if what in self.answered:
+            self.answered[what] += load.requests
+            self.loads_of[what] += 1
         time.sleep(0.1)  # what was still in flight belongs to no run
         return load
+
+    def bulk(self, lines: int) -> Bulk:
+        """One bulk request of so many lines, and how much the worker that answered it grew by it."""
+        self._runs += 1
+        openids = self.people.openids
+        body = b"".join(
+            b'{"openid":"%s","key":"run%d-%d","amount":1,"reason":"benchmark"}\n'
+            % (openids[number % PEOPLE].encode(), self._runs, number)
+            for number in range(lines)
+        )
+        headers = {"Authorization": f"Bearer {self.people.api_key}", "Content-Type": "application/x-ndjson"}
+        before = {pid: memory_mib(pid)[0] for pid in children(self._service.pid)}
+        start = time.monotonic()
+        with requests.post(
+            f"{self.url}/v1/grants", data=body, headers=headers, stream=True, timeout=120
+        ) as answer:
+            good = sum(b'"status":201' in line for line in answer.iter_lines(chunk_size=65536))
+        seconds = time.monotonic() - start
+        if good != lines:
+            raise Failed(f"of {lines} lines of a bulk grant {good} were granted")
+        self.bulk_lines += lines
+        growth_mib = max(memory_mib(pid)[0] - mib for pid, mib in before.items())
+        return Bulk(lines, seconds, growth_mib)
 
     def largest_memory_mib(self) -> tuple[float, float]:
         """RSS and PSS of the largest worker."""
         return max(memory_mib(worker) for worker in children(self._service.pid))
 
     def commands_per_commit(self) -> float:
-        """Over all commits of the ledger; Failed where the service itself counted an answer that is no 200."""
+        """Over all commits of the ledger; Failed where the service itself counted an answer that is no 2xx."""
         text = requests.get(f"{self.url}/metrics", timeout=10).text
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         for sample in samples:
-            if sample.name == "credit_refusals_total" or sample.labels.get("status", "200") != "200":
+            refused = sample.name == "credit_refusals_total"
+            if refused or sample.labels.get("status", "200") not in ("200", "201"):
                 raise Failed(f"the service counted {sample.value:.0f} of {sample.name} {sample.labels}")
         of_ledger = {sample.name: sample.value for sample in samples if sample.labels.get("file") == "ledger"}
         return of_ledger["credit_commit_commands_sum"] / of_ledger["credit_commit_commands_count"]
 
     def check_ledger(self, credit_shown: int) -> None:
-        """Call it when the service has stopped: every answered grant is in the log, and the log is sound."""
+        """Call it when the service has stopped: every answered write is in the log, and the log is sound."""
         report = audit(self.data / "ledger.db")
-        grants = report.events - report.accounts  # everybody else's only event is the registration
-        in_flight = self.grant_runs * CONNECTIONS
         if report.faults:
             raise Failed(f"the ledger is not sound: {report.faults[:3]}")
-        if not self.grants_answered <= grants <= self.grants_answered + in_flight:
-            raise Failed(f"{self.grants_answered} grants were answered, {grants} are in the log")
-        if not credit_shown == report.outstanding == grants:
-            raise Failed(f"{grants} grants of 1, {report.outstanding} outstanding, {credit_shown} shown")
+        # Each grant adds an event and a credit, each spend an event and takes a credit.
+        both = report.events - self.people.events - self.bulk_lines
+        more = report.outstanding - self.people.credit - self.bulk_lines
+        written = {"grant": (both + more) // 2, "spend": (both - more) // 2}
+        for what, count in written.items():
+            most = self.answered[what] + self.loads_of[what] * CONNECTIONS  # some were in flight at the end
+            if not self.answered[what] <= count <= most:
+                raise Failed(f"{self.answered[what]} {what}s were answered, {count} are in the log")
+        if credit_shown != written["grant"] + self.bulk_lines:
+            raise Failed(f"{written['grant']} + {self.bulk_lines} grants of 1, {credit_shown} shown")
         odd = [line for line in self.log_path.read_bytes().splitlines() if b'"level":"info"' not in line]
         if odd:
             raise Failed(f"the service logged {len(odd)} lines that are not info, the first: {odd[0]!r}")
@@ -168,7 +180,7 @@ def serving(directory: Path) -> Iterator[Bench]:
             "WECHAT_APPID": sandbox_wechat.APPID,
             "WECHAT_SECRET": sandbox_wechat.SECRET,
             "WECHAT_API": sandbox.stdout.readline().strip(),
-            "CREDIT_RATE_LOGIN": "off",  # everybody logs in from one address
+            **{f"CREDIT_RATE_{who}": "off" for who in ("KEY", "TOKEN", "LOGIN")},  # one key, one address
         }
         command = [sys.executable, "-m", "gunicorn", "-c", "scripts/gunicorn_conf.py"]
         command.append("scripts.bench_app:from_environment()")
@@ -180,28 +192,34 @@ def serving(directory: Path) -> Iterator[Bench]:
                 yield bench
 
 
-def measure(directory: Path, rounds: int, seconds: int, tick: Callable[[int], object]) -> Measured:
+def measure(directory: Path, plan: Plan, tick: Callable[[int], object]) -> Measured:
     """Everything, in `directory`; `tick` is told of each second that has passed under load."""
-    circumstances = {**conditions(directory), "rounds": rounds, "seconds": seconds}
+    circumstances = {**conditions(directory), "rounds": plan.rounds, "seconds": plan.seconds}
     loads: dict[str, list[Load]] = {name: [] for name in CONTENDERS}
     with serving(directory) as bench:
-        bench.admit_people()
+        bench.people = populate(directory, bench.data)
         if bench.credit_of_all() != 0:
             raise Failed("people have credit before anybody gave them some")
         for name in CONTENDERS:  # what is done once per process is done before the first round
             bench.load(name, 1)
             tick(1)
-        for _ in range(rounds):
+        for _ in range(plan.rounds):
             for name in CONTENDERS:
-                loads[name].append(bench.load(name, seconds))
-                tick(seconds)
-        loads["login"] = [bench.load("login", seconds)]
-        tick(seconds)
+                loads[name].append(bench.load(name, plan.seconds))
+                tick(plan.seconds)
+        loads["login"] = [bench.load("login", plan.seconds)]
+        loads["page"] = [bench.load("page", plan.seconds, connections=1) for _ in range(plan.rounds)]
+        tick(plan.seconds * (1 + plan.rounds))
         rss_mib, pss_mib = bench.largest_memory_mib()
+        bulk = [bench.bulk(plan.bulk_lines) for _ in range(plan.bulk_rounds)]
         credit_shown = bench.credit_of_all()
-        circumstances |= {"workers": bench.workers, "batch": f"{bench.commands_per_commit():.0f}"}
+        circumstances |= {
+            "workers": bench.workers,
+            "batch": f"{bench.commands_per_commit():.0f}",
+            "lines": f"{plan.bulk_lines:,}",
+        }
     bench.check_ledger(credit_shown)
-    return Measured(loads, rss_mib, pss_mib, circumstances)
+    return Measured(loads, bulk, rss_mib, pss_mib, circumstances)
 
 
 def _find_wrk() -> None:
@@ -216,7 +234,7 @@ def _find_wrk() -> None:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="3 rounds of 1 s, for a look: about 20 s in all.")
+@click.option("--quick", is_flag=True, help="3 rounds of 1 s, for a look: about 50 s in all.")
 @click.option("--rounds", type=click.IntRange(1, 100), help="Turns of each contender (5).")
 @click.option("--seconds", type=click.IntRange(1, 600), help="Length of each turn (5).")
 @click.option("--write", is_flag=True, help="Replace the table in README.md and README.zh-CN.md.")
@@ -232,7 +250,7 @@ def main(
 ) -> None:
     """Measure the service under 64 connections and print a table for the README.
 
-    Runs gunicorn with a worker per core and wrk on the same cores, against a new ledger, for about two
+    Runs gunicorn with a worker per core and wrk on the same cores, against a new ledger, for about four
     minutes. Ends with status 1 when a target is missed or a single answer was wrong.
     """
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
@@ -245,11 +263,12 @@ def main(
         directory = Path(name)
         if file_system(directory) == "tmpfs":
             raise Failed(f"{scratch} is in memory, where nothing is durable: name a disk with --scratch")
-        length = len(CONTENDERS) * (1 + rounds * seconds) + seconds
+        plan = Plan(rounds, seconds, 20_000 if quick else 100_000, 1 if quick else 3)
+        length = len(CONTENDERS) * (1 + rounds * seconds) + seconds * (1 + rounds)
         with click.progressbar(
             length=length, label="Under load", file=sys.stderr, hidden=not sys.stderr.isatty()
         ) as bar:
-            measured = measure(directory, rounds, seconds, bar.update)
+            measured = measure(directory, plan, bar.update)
     click.echo(markdown(measured, LANGUAGES["README.md"]), nl=False)
     if write:
         for file_name, words in LANGUAGES.items():

@@ -27,10 +27,19 @@ class Load(msgspec.Struct, forbid_unknown_fields=True):
         return self.requests * 1e6 / self.duration_us
 
 
+class Bulk(msgspec.Struct):
+    """One bulk grant: so many lines in so many seconds, and how much the worker grew meanwhile."""
+
+    lines: int
+    seconds: float
+    growth_mib: float
+
+
 class Measured(msgspec.Struct):
     """Everything one benchmark found: the runs of each contender by round, and the circumstances."""
 
     loads: Mapping[str, Sequence[Load]]
+    bulk: Sequence[Bulk]
     rss_mib: float
     pss_mib: float
     conditions: Mapping[str, object]
@@ -62,6 +71,11 @@ def targets(measured: Measured) -> list[Target]:
         Target("credit", 0.6, True, ratios("credit", "hello-get")),
         Target("grant", 0.4, True, ratios("grant", "hello-post")),
         Target("tail", 4.0, False, tail),
+        # What a request costs is the inverse of how many there are a second.
+        Target("spend", 1.5, False, ratios("grant", "spend")),
+        Target("page", 5.0, False, [load.p99_us / 1e3 for load in loads["page"]]),
+        Target("bulk", 10_000.0, True, [bulk.lines / bulk.seconds for bulk in measured.bulk]),
+        Target("flat", 10.0, False, [bulk.growth_mib for bulk in measured.bulk]),
         Target("memory", 80.0, False, [measured.rss_mib]),
     ]
 
@@ -71,12 +85,18 @@ _ENGLISH: Final = {
     "hello-get": "Falcon hello world, `GET`",
     "credit": "`GET /credit`",
     "hello-post": "Falcon hello world, `POST` of a JSON body",
-    "grant": "durable grant, `POST` (benchmark only)",
+    "grant": "durable grant, `POST /v1/accounts/…/grants`",
+    "spend": "durable spend of an account with 5 expiring lots",
+    "page": "page of 50 events out of 100,000, one connection",
     "login": "`POST /login`, sandbox",
     "target-head": "| target | bound | measured | lowest to highest | |",
     "credit-target": "`GET /credit` to hello world `GET`",
     "grant-target": "durable grant to hello world `POST`",
     "tail-target": "p99 to p50 of the durable grant",
+    "spend-target": "cost of that spend to a grant's",
+    "page-target": "p99 of that page, ms",
+    "bulk-target": "bulk grant, `POST /v1/grants`, lines/s",
+    "flat-target": "growth of a worker by {lines} lines, MiB (RSS)",
     "memory-target": "memory of a worker after the load, MiB (RSS)",
     "met": "met",
     "missed": "**missed**",
@@ -84,7 +104,7 @@ _ENGLISH: Final = {
         "Measured by `scripts/bench` on {date}: {cores} × {cpu}, Linux {kernel}, {file_system}, {syncs}"
         " fdatasync/s of 4 KiB; Python {python}, SQLite {sqlite}, gunicorn {gunicorn} ({workers} workers),"
         " Falcon {falcon}; wrk on the same cores, {rounds} rounds of {seconds} s each, in turn, medians of the"
-        " rounds. {batch} grants a commit on average; every answered grant was found in the log afterwards,"
+        " rounds. {batch} commands a commit on average; every answered write was found in the log afterwards,"
         " which verified. PSS of a worker {pss} MiB."
     ),
 }
@@ -93,12 +113,18 @@ _CHINESE: Final = {
     "hello-get": "Falcon hello world，`GET`",
     "credit": "`GET /credit`",
     "hello-post": "Falcon hello world，`POST` JSON 正文",
-    "grant": "落盘的积分发放，`POST`（仅供压测）",
+    "grant": "落盘的积分发放，`POST /v1/accounts/…/grants`",
+    "spend": "落盘的积分消费，账户有 5 笔会过期的积分",
+    "page": "100,000 条事件中的一页 50 条，单个连接",
     "login": "`POST /login`，沙箱",
     "target-head": "| 指标 | 要求 | 实测 | 最低到最高 | |",
     "credit-target": "`GET /credit` 与 hello world `GET` 之比",
     "grant-target": "落盘的积分发放与 hello world `POST` 之比",
     "tail-target": "积分发放的 p99 与 p50 之比",
+    "spend-target": "上述消费与发放的开销之比",
+    "page-target": "上述一页的 p99，毫秒",
+    "bulk-target": "批量发放，`POST /v1/grants`，行/秒",
+    "flat-target": "处理 {lines} 行后工作进程的内存增长，MiB（RSS）",
     "memory-target": "压测后一个工作进程的内存，MiB（RSS）",
     "met": "达到",
     "missed": "**未达到**",
@@ -106,7 +132,7 @@ _CHINESE: Final = {
         "由 `scripts/bench` 于 {date} 测得：{cores} × {cpu}，Linux {kernel}，{file_system}，每秒 {syncs} 次"
         " 4 KiB fdatasync；Python {python}、SQLite {sqlite}、gunicorn {gunicorn}（{workers} 个工作进程）、"
         "Falcon {falcon}；wrk 占用同样的核，各项轮流、共 {rounds} 轮、每次 {seconds} 秒，取各轮的中位数。"
-        "平均每次提交 {batch} 笔发放；每一笔得到应答的发放事后都在日志中找到，日志校验无误。"
+        "平均每次提交 {batch} 条命令；每一笔得到应答的写入事后都在日志中找到，日志校验无误。"
         "一个工作进程的 PSS 为 {pss} MiB。"
     ),
 }
@@ -124,10 +150,10 @@ def markdown(measured: Measured, words: Mapping[str, str]) -> str:
     lines += ["", words["target-head"], "|---|--:|--:|--:|---|"]
     for target in targets(measured):
         bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
-        digits = 1 if target.name == "memory" else 3
+        digits = {"memory": 1, "flat": 1, "bulk": 0}.get(target.name, 3)
         found, low, high = (f"{f(target.values):.{digits}f}" for f in (median, min, max))
         verdict = words["met" if target.met else "missed"]
-        name = words[target.name + "-target"]
+        name = words[target.name + "-target"].format(**measured.conditions)
         lines.append(f"| {name} | {bound} | {found} | {low}–{high} | {verdict} |")
     lines += ["", words["conditions"].format(**measured.conditions, pss=f"{measured.pss_mib:.1f}")]
     return "\n".join(lines) + "\n"
