@@ -1,81 +1,20 @@
-"""The mini-program as its user meets it: unmodified, in Chromium, against the running service.
-
-tests/miniprogram/ builds it into a page; the page is served from the service's own origin by Playwright
-alone, because wx.request knows no CORS. Nothing between the page's wx.request and the service is replaced.
-"""
+"""The mini-program as its user meets it: unmodified, in Chromium, against the running service."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
-HARNESS = Path(__file__).parent / "miniprogram"
-CHROMIUM = "/usr/bin/chromium"
-MAX_CREDIT = 2**53 - 1
-
-if not shutil.which("node"):
-    pytest.skip("the mini-program was NOT tested: node is missing", allow_module_level=True)
-if not (HARNESS / "node_modules").is_dir():
-    pytest.skip("the mini-program was NOT tested: run `npm ci` in tests/miniprogram", allow_module_level=True)
-if not Path(CHROMIUM).exists():
-    pytest.skip(f"the mini-program was NOT tested: {CHROMIUM} is missing", allow_module_level=True)
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="the mini-program was NOT tested: playwright is missing"
 )
 expect = sync_api.expect
 
-from tests.miniprogram.phone import SCREEN, Phone, png  # noqa: E402 - needs playwright
+from tests.miniprogram.phone import SCREEN, png  # noqa: E402 - needs playwright
 
+pytest_plugins = ["tests.miniprogram.fixtures"]
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    output = tmp_path_factory.mktemp("miniprogram")
-    subprocess.run(["node", HARNESS / "build.js", output], check=True)
-    return output
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", *quiet],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def phones(chromium, built, service):
-    """Makes phones, and asks of each in the end that nobody complained: no error, no policy violation."""
-    made = []
-
-    def make(**options):
-        made.append(Phone(chromium, built, service.url, **options))
-        return made[-1]
-
-    yield make
-    complaints = [complaint for phone in made for complaint in phone.complaints]
-    for phone in made:
-        phone.context.close()
-    assert complaints == []
-
-
-@pytest.fixture
-def phone(phones):
-    return phones()
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    directory = Path(os.environ.get("SCREENSHOT_DIR") or tmp_path)
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
+MAX_CREDIT = 2**53 - 1
 
 
 def test_a_first_launch_logs_in_and_the_button_shows_the_new_users_100_credits(phone):
@@ -297,8 +236,8 @@ def test_event_types_of_a_later_service_still_make_sensible_rows(phone, service)
     def of_the_future(route):
         answer = route.fetch()
         statement = answer.json()
-        spent, granted = statement["events"][:2]
-        spent.update(type="CreditSpent", data={"amount": 30, "order": {"id": 1}}, credit=granted["credit"] - 30)
+        lent, granted = statement["events"][:2]
+        lent.update(type="CreditLent", data={"amount": 30, "order": {"id": 1}}, credit=granted["credit"] - 30)
         granted.update(type="LotsMerged", data={})
         route.fulfill(response=answer, json=statement)
 

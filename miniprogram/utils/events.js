@@ -127,7 +127,8 @@ function describe(event, older, now) {
   const reason = typeof facts.reason === 'string' ? facts.reason : '';
   const known = REASONS.get(reason);
   const details = kind && kind.details ? kind.details(facts, now) : [];
-  if (typeof facts.reference === 'string') details.unshift(`单号 ${facts.reference}`);
+  // Last, because it is the caller's own and can be so long that the page cuts it.
+  if (typeof facts.reference === 'string') details.push(`单号 ${facts.reference}`);
   return { title: kind ? kind.title : '', note: known === undefined ? reason : known, detail: details.join(' · ') };
 }
 

@@ -3,8 +3,7 @@ import { createRequire } from 'node:module';
 import { test } from 'node:test';
 
 const require = createRequire(import.meta.url);
-const { creditSize, formatChange, formatCredit, formatTime } = require('../../miniprogram/utils/format');
-const { statementRows } = require('../../miniprogram/utils/statement');
+const { creditSize, formatChange, formatCredit, formatEnd, formatTime } = require('../../miniprogram/utils/format');
 
 test('credit has thousands separators and every digit up to 2**53-1', () => {
   const table = [
@@ -64,29 +63,24 @@ test("a time is told in the device's own time zone, as a calendar would", (t) =>
   assert.throws(() => formatTime('yesterday', 0), RangeError);
 });
 
-test('a row of the statement tells what each event did, known type or not', () => {
-  const at = '2026-11-22T18:00:00.000001Z';
-  const event = (version, type, data, credit) => ({ version, type, data, credit, recorded_at: at });
-  const rows = statementRows([
-    event(6, 'LotsMerged', {}, 65),
-    event(5, 'CreditSpent', { amount: 40, reason: { order: 1 } }, 65),
-    event(4, 'CheckedIn', { reason: '每日签到' }, 105),
-    event(3, 'CreditGranted', { amount: 0, reason: '' }, 100),
-    event(2, 'CreditGranted', { amount: 100, reason: 'signup' }, 100),
-    event(1, 'UserRegistered', {}, 0),
-  ], Date.parse(at));
-  assert.deepEqual(rows.map(({ title, note, change, gain, balance }) => [title, note, change, gain, balance]), [
-    ['账户变动', '', '', false, '65'],
-    ['积分减少', '', '\u221240', false, '65'],
-    ['积分增加', '每日签到', '+5', true, '105'],
-    ['获得积分', '', '', false, '100'],
-    ['获得积分', '新用户礼包', '+100', true, '100'],
-    ['注册', '', '', false, '0'],
-  ]);
-});
-
-test('the oldest row of a page claims no change that it cannot know', () => {
-  const spent = { version: 9, type: 'CreditSpent', data: {}, credit: 5, recorded_at: '2026-11-22T18:00:00Z' };
-  const [row] = statementRows([spent], Date.now());
-  assert.deepEqual([row.title, row.change, row.gain], ['账户变动', '', false]);
+test('an end to come is told with its time of day, and tomorrow by that name', (t) => {
+  const zone = process.env.TZ;
+  t.after(() => { process.env.TZ = zone ?? ''; if (zone === undefined) delete process.env.TZ; });
+  const table = [
+    // zone, now, moment, text
+    ['UTC', '2026-11-22T18:30:00Z', '2026-11-22T23:59:59.999999Z', '今天 23:59'],
+    ['UTC', '2026-11-22T18:30:00Z', '2026-11-23T00:00:00.000000Z', '明天 00:00'],
+    ['UTC', '2026-11-22T18:30:00Z', '2026-11-24T00:00:00Z', '11月24日 00:00'],
+    ['Asia/Shanghai', '2026-11-22T18:30:00Z', '2026-12-31T16:00:00.000000Z', '2027年1月1日 00:00'],
+    ['UTC', '2026-11-22T18:30:00Z', '2026-12-31T16:00:00.000000Z', '12月31日 16:00'],
+    ['UTC', '2026-12-31T18:30:00Z', '2027-01-01T07:00:00Z', '明天 07:00'],
+    // A day of 25 hours: 24 hours and a half after midnight it is still the same day.
+    ['America/New_York', '2026-11-01T04:10:00Z', '2026-11-02T04:40:00Z', '今天 23:40'],
+    ['America/New_York', '2026-11-01T04:10:00Z', '2026-11-02T05:00:00Z', '明天 00:00'],
+  ];
+  for (const [tz, now, moment, text] of table) {
+    process.env.TZ = tz;
+    assert.equal(formatEnd(moment, Date.parse(now)), text, `${moment} at ${now} in ${tz}`);
+  }
+  assert.throws(() => formatEnd('tomorrow', 0), RangeError);
 });

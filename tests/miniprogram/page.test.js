@@ -97,3 +97,61 @@ test('the nickname of the form is saved, and shown on the first page after comin
   first.instance.onShow();
   await until(() => first.text('nickname') === '小满', 'the nickname');
 });
+
+test('a check-in earns what its button says, once however often it is tapped', async () => {
+  const device = launch({ origin: service() });
+  const toasts = [];
+  device.wx.showToast = ({ title }) => toasts.push(title);
+  const page = open(device, 'pages/login/login');
+  await page.instance.refresh();
+  assert.equal(page.text('streak'), '每日签到');
+  assert.equal(page.text('checkin'), '今日签到 +5');
+  const first = page.instance.checkIn();
+  const second = page.instance.checkIn();
+  assert.equal(page.text('checkin'), '正在签到…');
+  await Promise.all([first, second]);
+  assert.deepEqual(toasts, ['签到成功 +5']);
+  assert.equal(device.count('POST /v1/me/checkin'), 1);
+  assert.equal(page.text('credit'), '105');
+  assert.equal(page.text('streak'), '已连续签到 1 天');
+  assert.equal(page.text('checkin-hint'), '明天签到 +5');
+  assert.equal(page.text('checkin'), '已签到');
+  assert.match(page.text('event-4'), /签到第 1 天.*\+5余额 105/);
+  assert.equal(page.find('event-3'), undefined);
+});
+
+test('a page that comes back on another day asks what that day brings', async () => {
+  const device = launch({ origin: service() });
+  const page = open(device, 'pages/login/login');
+  await page.instance.refresh();
+  device.requests.length = 0;
+  await page.instance.onShow();
+  assert.deepEqual(device.requests, ['GET /v1/me']);
+  page.instance.known = { ...page.instance.known, at: Date.now() - 86400000 };
+  await page.instance.onShow();
+  assert.ok(device.requests.includes('GET /v1/me/credit'), device.requests.join());
+});
+
+test('a logout goes back to a page that asks for a login, and for nothing else', async () => {
+  const device = launch({ origin: service() });
+  await open(device, 'pages/login/login').instance.refresh();
+  const opened = [];
+  device.wx.reLaunch = ({ url }) => opened.push(url);
+  device.wx.showModal = async () => ({ confirm: false });
+  const profile = open(device, 'pages/profile/profile');
+  await profile.instance.logoutEverywhere();
+  assert.deepEqual(opened, []);
+  await profile.instance.logout();
+  assert.deepEqual(opened, ['/pages/login/login']);
+
+  device.requests.length = 0;
+  const page = open(device, 'pages/login/login');
+  await until(() => page.text('login') === '登录', 'the login button');
+  device.wx.stopPullDownRefresh = () => {};
+  await page.instance.onPullDownRefresh();
+  await page.instance.onShow();
+  assert.deepEqual(device.requests, []);
+  assert.equal(page.find('credit'), undefined);
+  page.find('login').dispatchEvent('tap');
+  await until(() => page.text('credit') === '100', 'the credit');
+});

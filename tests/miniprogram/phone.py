@@ -21,15 +21,15 @@ TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": 
 class Phone:
     """One user's phone: its storage outlives a launch, and it notes every request and every complaint."""
 
-    def __init__(self, chromium, built, base, scheme="light"):
-        self.base, self.built, self.user = base, built, f"u{uuid.uuid4().hex[:10]}"
+    def __init__(self, chromium, built, base, user=None, scheme="light", zone="Asia/Shanghai"):
+        self.base, self.built, self.user = base, built, user or f"u{uuid.uuid4().hex[:10]}"
         self.requests, self.complaints, self.failures_expected = [], [], False
         self.context = chromium.new_context(
             viewport=SCREEN,
             device_scale_factor=2,
             color_scheme=scheme,
             locale="zh-CN",
-            timezone_id="Asia/Shanghai",
+            timezone_id=zone,
         )
         self.context.route(f"{base}/__page/**", self._serve_page)
         self.context.on("request", self._note_request)
@@ -63,6 +63,11 @@ class Phone:
 
     def rows(self):
         return self.page.locator('page:not([hidden]) [id*="--event-"]')
+
+    def texts(self, name):
+        """What the rows of a section say, each without the space around it."""
+        texts = self.see(name).locator(".part").all_inner_texts()
+        return [" ".join(text.split()) for text in texts]
 
     def versions(self):
         return self.rows().evaluate_all("rows => rows.map(row => Number(row.id.split('--event-')[1]))")

@@ -1,20 +1,6 @@
 import assert from 'node:assert/strict';
-import http from 'node:http';
 import { test } from 'node:test';
-import { inMemoryStorage, launch, nowhere, service } from './device.js';
-
-/** A real server for what the service itself does not do: break, hang, or be a hotel's login page. */
-async function serving(t, answer) {
-  const seen = [];
-  const server = http.createServer((request, response) => { seen.push(request); answer(response); });
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  t.after(() => { server.closeAllConnections(); server.close(); });
-  return { origin: `http://127.0.0.1:${server.address().port}`, seen };
-}
-
-function body(status, type, text) {
-  return (response) => { response.writeHead(status, { 'content-type': type }); response.end(text); };
-}
+import { body, inMemoryStorage, launch, nowhere, service, serving } from './device.js';
 
 test('what is no JSON object of a 2xx is an HttpError with status, body and a sentence', async (t) => {
   const table = [
@@ -22,6 +8,8 @@ test('what is no JSON object of a 2xx is an HttpError with status, body and a se
     [503, 'application/problem+json', '{"code":"outcome-unknown"}', { code: 'outcome-unknown' }, '服务器暂时不可用（503），请稍后再试。'],
     [422, 'application/problem+json', '{"detail":"no"}', { detail: 'no' }, '服务器没有接受这次请求（422）。'],
     [429, 'application/problem+json', '{}', {}, '操作太频繁，请稍后再试。'],
+    [409, 'application/problem+json', '{"code":"already-checked-in"}', { code: 'already-checked-in' }, '今天已经签到过了。'],
+    [409, 'application/problem+json', '{"code":"constructor"}', { code: 'constructor' }, '服务器没有接受这次请求（409）。'],
     [401, 'application/problem+json', '{}', {}, '登录已失效，请重试。'],
     [400, 'application/json', '{"err":"请先更新。"}', { err: '请先更新。' }, '请先更新。'],
     [200, 'text/html', '<title>Hotel</title>', '<title>Hotel</title>', '服务器暂时不可用（200），请稍后再试。'],
@@ -39,6 +27,46 @@ test('what is no JSON object of a 2xx is an HttpError with status, body and a se
       return true;
     });
   }
+});
+
+test('a 429 tells how many seconds to wait, where the service says it in seconds', async (t) => {
+  const table = [
+    [{ 'Retry-After': '17' }, '操作太频繁，请 17 秒后再试。'],
+    [{ 'retry-after': '1' }, '操作太频繁，请 1 秒后再试。'],
+    [{ 'Retry-After': '0' }, '操作太频繁，请稍后再试。'],
+    [{ 'Retry-After': 'Fri, 27 Nov 2026 08:00:00 GMT' }, '操作太频繁，请稍后再试。'],
+    [{ 'Retry-After': '-5' }, '操作太频繁，请稍后再试。'],
+    [{}, '操作太频繁，请稍后再试。'],
+  ];
+  for (const [headers, sentence] of table) {
+    const { origin } = await serving(t, body(429, 'application/problem+json', '{"code":"rate-limited"}', headers));
+    const device = launch({ origin });
+    const error = await device.load('utils/request').request({ path: '/x' }).catch((failure) => failure);
+    assert.equal(device.load('utils/failure').sentenceFor(error), sentence);
+  }
+});
+
+test("the seconds are found in whatever letter case a phone's engine gives the header's name", async () => {
+  for (const name of ['Retry-After', 'retry-after', 'RETRY-AFTER']) {
+    const device = launch({ origin: await nowhere() });
+    device.wx.request = ({ success }) => success({ statusCode: 429, data: {}, header: { [name]: '8' } });
+    await assert.rejects(device.load('utils/request').request({ path: '/x' }), { retryAfterS: 8 });
+  }
+});
+
+test('a 204 has no body and is a success', async (t) => {
+  const { origin, seen } = await serving(t, (response) => { response.writeHead(204); response.end(); });
+  const { request } = launch({ origin }).load('utils/request');
+  assert.equal(await request({ method: 'DELETE', path: '/v1/sessions', token: 'secret-1' }), null);
+  assert.equal(seen[0].method, 'DELETE');
+});
+
+test('an Idempotency-Key goes along where one is asked for', async (t) => {
+  const { origin, seen } = await serving(t, body(200, 'application/json', '{}'));
+  const { request } = launch({ origin }).load('utils/request');
+  await request({ method: 'POST', path: '/x', idempotencyKey: 'k-1' });
+  await request({ method: 'POST', path: '/x' });
+  assert.deepEqual(seen.map(({ headers }) => headers['idempotency-key']), ['k-1', undefined]);
 });
 
 test('an error that nobody foresaw is thrown on, not turned into a sentence', async () => {

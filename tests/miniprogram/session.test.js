@@ -137,3 +137,158 @@ test('the credit of the last time is kept with its time', async () => {
   assert.equal(credit, 100);
   assert.ok(at >= before && at <= Date.now());
 });
+
+test('what an earlier version kept of the credit is shown as far as it goes', async () => {
+  const storage = inMemoryStorage();
+  storage.setItem('wx:credit', '{"credit":7,"at":1}');
+  const known = await launch({ origin: await nowhere(), storage }).load('utils/account').lastKnownCredit();
+  assert.deepEqual(known, { credit: 7, held: 0, frozen: false, lots: [], holds: [], checkin: null, at: 1 });
+});
+
+test('what was kept of lots and holds is left out once it has come to its end', async () => {
+  const moment = (afterMs) => new Date(Date.now() + afterMs).toISOString().replace('Z', '456Z');
+  const lots = [{ grant: 3, credit: 1, expires_at: moment(-1000) }, { grant: 4, credit: 2, expires_at: moment(60000) }];
+  const holds = [-1000, 60000].map((after, index) => ({ version: 6 + index, amount: 5 + index, deadline: moment(after), reference: null }));
+  const storage = inMemoryStorage();
+  storage.setItem('wx:credit', JSON.stringify({ credit: 50, held: 11, frozen: true, lots, holds, checkin: null, at: 1 }));
+  const known = await launch({ origin: await nowhere(), storage }).load('utils/account').lastKnownCredit();
+  assert.deepEqual([known.lots, known.holds, known.held, known.frozen], [[lots[1]], [holds[1]], 6, true]);
+});
+
+/** Whether the service itself still takes the token. */
+async function isAlive(token) {
+  const answer = await fetch(`${service()}/v1/me`, { headers: { Authorization: `Bearer ${token}` } });
+  return answer.status === 200;
+}
+
+test('after a logout nothing of the user is left on the device, and nothing logs in until he asks for it', async () => {
+  const device = launch({ origin: service() });
+  const { fetchCredit, logout } = device.load('utils/account');
+  await fetchCredit();
+  const token = device.storedToken();
+  await logout('here');
+  assert.equal(await isAlive(token), false);
+  assert.equal(device.storage.getItem('wx:token'), null);
+  assert.equal(device.storage.getItem('wx:credit'), null);
+  await assert.rejects(fetchCredit(), { name: 'LoggedOut', message: '已退出登录。' });
+
+  const later = launch({ origin: service(), storage: device.storage, login: device.login });
+  const session = later.load('utils/session');
+  await session.launch();
+  await assert.rejects(session.authorized({ path: '/v1/me' }), session.LoggedOut);
+  assert.equal(await session.isLoggedOut(), true);
+  assert.deepEqual(later.requests, []);
+  await session.comeBack();
+  assert.equal((await session.authorized({ path: '/v1/me/credit' })).credit, 100);
+  assert.equal(later.count('POST /login'), 1);
+
+  const again = launch({ origin: service(), storage: device.storage, login: device.login });
+  await again.load('utils/session').launch();
+  assert.deepEqual(again.requests, ['GET /checklogin']);
+});
+
+test('a logout of all devices ends every session of the user, and no other', async () => {
+  const tokens = [];
+  const stranger = launch({ origin: service() });
+  await stranger.load('utils/session').launch();
+  tokens.push(stranger.storedToken());
+  const there = launch({ origin: service() });
+  await there.load('utils/session').launch();
+  tokens.push(there.storedToken());
+  const here = launch({ origin: service(), login: there.login });
+  await here.load('utils/session').launch();
+  tokens.push(here.storedToken());
+  await here.load('utils/account').logout('everywhere');
+  assert.deepEqual(await Promise.all(tokens.map(isAlive)), [true, false, false]);
+  assert.equal(here.storage.getItem('wx:token'), null);
+});
+
+test('a token that is refused does not keep all devices from being logged out', async () => {
+  const other = launch({ origin: service() });
+  await other.load('utils/session').launch();
+  const device = launch({ origin: service(), storage: withToken('long-gone'), login: other.login });
+  await device.load('utils/account').logout('everywhere');
+  assert.deepEqual(device.requests, ['DELETE /v1/sessions', 'POST /login', 'DELETE /v1/sessions']);
+  assert.equal(await isAlive(other.storedToken()), false);
+  assert.equal(device.storage.getItem('wx:token'), null);
+});
+
+test('a session that is over already is a logout, and logs nobody in first', async () => {
+  for (const desktop of [false, true]) {
+    const device = launch({ origin: service(), storage: withToken('long-gone'), desktop });
+    await device.load('utils/account').logout('here');
+    assert.equal(device.storage.getItem('wx:token'), null);
+    assert.equal(device.count('POST /login'), 0);
+  }
+});
+
+test('without a network nobody is told that he is logged out', async () => {
+  for (const where of ['here', 'everywhere']) {
+    const device = launch({ origin: await nowhere(), storage: withToken('kept') });
+    const { NetworkError } = device.load('utils/request');
+    await assert.rejects(device.load('utils/account').logout(where), NetworkError);
+    assert.equal(device.storedToken(), 'kept');
+    assert.equal(await device.load('utils/session').isLoggedOut(), false);
+    // And the user is still one who gets asked for: this fails for the network, not for the logout.
+    await assert.rejects(device.load('utils/session').authorized({ path: '/v1/me' }), NetworkError);
+  }
+});
+
+test('a request that is refused during the logout does not log in again', async () => {
+  const device = launch({ origin: service() });
+  const session = device.load('utils/session');
+  await session.launch();
+  const answered = device.hold('DELETE /v1/sessions/current');
+  const leaving = session.logout();
+  await until(() => device.count('DELETE /v1/sessions/current') === 1);
+  await assert.rejects(session.authorized({ path: '/v1/me' }), session.LoggedOut);
+  answered();
+  await leaving;
+  assert.equal(device.count('POST /login'), 1);
+});
+
+test('a credit that arrives after the logout is neither shown nor kept', async () => {
+  const device = launch({ origin: service() });
+  const { fetchCredit, logout } = device.load('utils/account');
+  await fetchCredit();
+  const arrive = device.hold(CREDIT);
+  const late = fetchCredit();
+  await until(() => device.count(CREDIT) === 2);
+  await logout('here');
+  arrive();
+  await assert.rejects(late, { name: 'LoggedOut' });
+  assert.equal(device.storage.getItem('wx:credit'), null);
+});
+
+test('a login under way is waited for, and its session ended', async () => {
+  const device = launch({ origin: service(), storage: withToken('revoked') });
+  const session = device.load('utils/session');
+  const answered = device.hold('POST /login');
+  const late = assert.rejects(session.authorized({ path: '/v1/me' }), session.LoggedOut);
+  await until(() => device.count('POST /login') === 1);
+  const leaving = session.logout();
+  answered();
+  await leaving;
+  await late;
+  assert.equal(device.count('DELETE /v1/sessions/current'), 1);
+  assert.equal(device.storage.getItem('wx:token'), null);
+});
+
+test('a login that a refused request started during the logout leaves no token behind', async () => {
+  const device = launch({ origin: service() });
+  const session = device.load('utils/session');
+  await session.launch();
+  const ended = device.hold('DELETE /v1/sessions');
+  const loggedIn = device.hold('POST /login');
+  const leaving = session.logoutEverywhere();
+  await until(() => device.count('DELETE /v1/sessions') === 1);
+  let alive = true;
+  while (alive) alive = await isAlive(device.storedToken());
+  const late = assert.rejects(session.authorized({ path: '/v1/me' }), session.LoggedOut);
+  await until(() => device.count('POST /login') === 2);
+  ended();
+  await leaving;
+  loggedIn();
+  await late;
+  assert.equal(device.storage.getItem('wx:token'), null);
+});
