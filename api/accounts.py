@@ -73,6 +73,8 @@ LIMIT: Final = Parameter(
     integer(MAX_PAGE),
     f"an integer from 1 to {MAX_PAGE}",
 )
+# The link from a page to the one after it; on the last page it is null.
+NEXT_PAGE: Final = "$response.body#/next_before"
 _TYPE: Final = Parameter(
     "type",
     "query",
@@ -82,6 +84,24 @@ _TYPE: Final = Parameter(
     "a type of event",
 )
 _AS_OF: Final = moment("as_of", "The account as a read at this moment found it; now without it.")
+
+
+_VERSION: Final = "$response.body#/event/version"
+_OPENID: Final = "$request.path.openid"
+
+
+def _then(operation_id: str, **parameters: str) -> dict[str, Any]:
+    """A link to an operation on the same account: what can be done next."""
+    return {"operationId": operation_id, "parameters": {"path.openid": _OPENID} | parameters}
+
+
+def _correct(operation_id: str, event: str, reason: str) -> dict[str, Any]:
+    """A link from a write to what undoes it, whose body has the version of what was written as `event`."""
+    return _then(operation_id) | {"requestBody": {event: _VERSION, "reason": reason}}
+
+
+_ACCOUNT: Final = _then("get_accounts")
+_REVERSE: Final = _correct("post_accounts_reversals", "spend", "refund")
 
 
 async def perform(self: Resource, request: Received[Any], command: Command) -> Written:
@@ -109,7 +129,7 @@ def _write(
         status=201,
         parameters=(IDEMPOTENCY_KEY, IF_MATCH, DRY_RUN),
         refusals=REFUSALS[command],
-        links=links,
+        links=links | {"account": _ACCOUNT},
     )
     async def on_post(self: Resource, request: Received[Any]) -> Written:
         key = request.given["Idempotency-Key"]
@@ -127,6 +147,13 @@ class AccountResource(Resource):
         answer=AccountView,
         parameters=(_AS_OF,),
         refusals=(AccountNotFound,),
+        links={
+            "events": _then("get_accounts_events"),
+            "grant": _then("post_accounts_grants"),
+            "spend": _then("post_accounts_spends"),
+            "hold": _then("post_accounts_holds"),
+            "freeze": _then("post_accounts_freeze"),
+        },
     )
     async def on_get(self, request: Received[None]) -> AccountView:
         now_us, at_us = microseconds_now(), request.given["as_of"]
@@ -168,6 +195,7 @@ class AccountEvents(Resource):
             moment("until", "Only events recorded before this moment."),
         ),
         refusals=(AccountNotFound,),
+        links={"next": _then("get_accounts_events", **{"query.before": NEXT_PAGE})},
     )
     async def on_get(self, request: Received[None]) -> EventPage:
         given = request.given
@@ -187,18 +215,6 @@ class AccountEvents(Resource):
         return view_page(page)
 
 
-_VERSION: Final = "$response.body#/event/version"
-_OPENID: Final = "$request.path.openid"
-
-
-def _then(path: str, **more: Any) -> dict[str, Any]:
-    """A link from a write to a route of the same account: what can be done with its event next."""
-    return {"path": "/v1/accounts/{openid}" + path, "parameters": {"path.openid": _OPENID}, **more}
-
-
-_ACCOUNT: Final = _then("")
-
-
 class Grants(Resource):
     """`POST /v1/accounts/{openid}/grants`."""
 
@@ -207,8 +223,7 @@ class Grants(Resource):
         GRANT,
         GrantBody,
         GrantCredit,
-        revoke=_then("/revocations", requestBody={"grant": _VERSION, "reason": "linked"}),
-        account=_ACCOUNT,
+        revoke=_correct("post_accounts_revocations", "grant", "granted by mistake"),
     )
 
 
@@ -220,11 +235,8 @@ class Spends(Resource):
         SPEND,
         SpendBody,
         SpendCredit,
-        reverse=_then("/reversals", requestBody={"spend": _VERSION, "reason": "linked"}),
+        reverse=_REVERSE,
     )
-
-
-_HOLD: Final = {"path.openid": _OPENID, "path.hold": _VERSION}
 
 
 class Holds(Resource):
@@ -235,8 +247,8 @@ class Holds(Resource):
         SPEND,
         HoldBody,
         HoldCredit,
-        capture=_then("/holds/{hold}/capture") | {"parameters": _HOLD},
-        release=_then("/holds/{hold}/release") | {"parameters": _HOLD},
+        capture=_then("post_accounts_holds_capture", **{"path.hold": _VERSION}),
+        release=_then("post_accounts_holds_release", **{"path.hold": _VERSION}),
     )
 
 
@@ -248,7 +260,7 @@ class Capture(Resource):
         SPEND,
         CaptureBody,
         CaptureHold,
-        reverse=_then("/reversals", requestBody={"spend": _VERSION, "reason": "linked"}),
+        reverse=_REVERSE,
     )
 
 
@@ -273,7 +285,9 @@ class Revocations(Resource):
 class Freeze(Resource):
     """`POST /v1/accounts/{openid}/freeze`."""
 
-    on_post = _write("Freeze an account", OPERATE, FreezeBody, FreezeAccount)
+    on_post = _write(
+        "Freeze an account", OPERATE, FreezeBody, FreezeAccount, unfreeze=_then("post_accounts_unfreeze")
+    )
 
 
 class Unfreeze(Resource):

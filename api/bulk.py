@@ -49,6 +49,7 @@ class BulkGrants(Resource):
         body=GrantLine,
         answer=GrantedLine,
         parameters=(DRY_RUN,),
+        failures={"not-ndjson": 415},
         media=(NDJSON, NDJSON),
     )
     async def on_post(self, request: Received[None]) -> None:
@@ -103,7 +104,7 @@ class _Run:
         self._actor, self._operator = request.actor, request.operator
         self._dry_run = bool(request.given["dry_run"])
         self._line = 0
-        self._trouble: tuple[str, str] | None = None
+        self._trouble: tuple[int, str, str] | None = None
         self.answers = _Answers()
 
     async def run(self) -> None:
@@ -124,14 +125,17 @@ class _Run:
     async def _batches(self) -> AsyncIterator[list[_Line]]:
         """The lines that are not empty, each with its number, so many at a time."""
         batch: list[_Line] = []
-        async for texts in self._pieces():
+        pieces = self._pieces()
+        async for texts in pieces:
             for text in texts:
                 self._line += 1
                 if not text.strip():  # among others what follows the last line feed
                     continue
                 if self._line > MAX_LINES:
-                    batch.append(self._refuse("too-many-lines", f"{MAX_LINES} are read; send the rest anew."))
+                    batch.append(self._refuse(413, "too-many-lines", f"{MAX_LINES} are read; send the rest anew."))
                     yield batch
+                    async for _ in pieces:  # it may send all of it before it reads an answer, so let it
+                        pass
                     return
                 batch.append((self._line, _parse(self._line, text)))
                 if len(batch) == _AT_ONCE:
@@ -152,19 +156,17 @@ class _Run:
                 async with asyncio.timeout(_PIECE_DEADLINE_S):
                     piece = await anext(pieces, b"")
             except TimeoutError:
-                self._trouble = ("body-timeout", "The next line did not come in time.")
+                self._trouble = (408, "body-timeout", "The next line did not come in time.")
                 return
             *lines, left = (left + piece).split(b"\n")
             if not piece:
                 yield [left]
                 return
             yield lines
-            if len(left) > MAX_LINE_BYTES:
-                self._trouble = ("line-too-long", f"A line may have {MAX_LINE_BYTES} bytes.")
-                return
+            left = left[: MAX_LINE_BYTES + 1]  # enough to be refused as too long, however much is still to come
 
-    def _refuse(self, code: str, detail: str) -> _Line:
-        return self._line, _refused(self._line, 413, code, detail)
+    def _refuse(self, status: int, code: str, detail: str) -> _Line:
+        return self._line, _refused(self._line, status, code, detail)
 
     async def _grant(self, batch: list[_Line]) -> bytes:
         grants = [(line, grant) for line, grant in batch if isinstance(grant, GrantLine)]

@@ -23,15 +23,30 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 # `(?!\n)` because `$` alone lets a line feed through at the end.
 OPENID: Final = r"^[A-Za-z0-9_-]{1,128}$(?!\n)"
-Openid = Annotated[str, msgspec.Meta(pattern=OPENID, description="whose account: the openid")]
-Credits = Annotated[int, msgspec.Meta(ge=1, le=MAX_CREDIT, description="credits")]
+# In the sandbox, alice: what is in the document can be tried there.
+EXAMPLE_OPENID: Final = "o2fv3_VxtHnCpuzaOoKm7luAtrSw"
+Openid = Annotated[str, msgspec.Meta(pattern=OPENID, description="whose account", examples=[EXAMPLE_OPENID])]
+Credits = Annotated[
+    int, msgspec.Meta(ge=1, le=MAX_CREDIT, description="credits, without a decimal point", examples=[30])
+]
 Version = Annotated[int, msgspec.Meta(ge=1, le=MAX_CREDIT)]
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,200}$(?!\n)")]
-Reason = Annotated[Text, msgspec.Meta(description="why, for the statement that the user reads")]
-Reference = Annotated[Text, msgspec.Meta(description="your own, such as an order number")]
-Key = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,255}$(?!\n)")]
+Reason = Annotated[
+    Text, msgspec.Meta(description="why, for the statement that the user reads", examples=["订单 1042"])
+]
+Reference = Annotated[
+    Text, msgspec.Meta(description="your own, such as an order number", examples=["order-1042"])
+]
+Key = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[\x21-\x7e]{1,255}$(?!\n)",
+        description="makes this line happen once, as Idempotency-Key does",
+        examples=["campaign-7-0001"],
+    ),
+]
 Moment = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, with an offset or Z")]
-Nickname = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,32}$(?!\n)")]
+Nickname = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,32}$(?!\n)", examples=["小明"])]
 Avatar = Annotated[
     str,
     msgspec.Meta(
@@ -53,7 +68,10 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LoginBody(Body, frozen=True):
     """What `wx.login` gave."""
 
-    code: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$(?!\n)")]
+    code: Annotated[
+        str,
+        msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$(?!\n)", examples=["dev-alice-1"]),
+    ]
 
 
 class ProfileBody(Body, frozen=True):
@@ -139,7 +157,7 @@ class ReleaseBody(Body, frozen=True):
 class ReversalBody(Body, frozen=True):
     """What to give back of the event `spend` (a spend or a capture): all that is left without `amount`."""
 
-    spend: Version
+    spend: Annotated[Version, msgspec.Meta(description="the version of that event", examples=[3])]
     reason: Reason
     amount: Credits | None = None
     reference: Reference | None = None
@@ -151,7 +169,7 @@ class ReversalBody(Body, frozen=True):
 class RevocationBody(Body, frozen=True):
     """The event `grant` of which to take back what is left."""
 
-    grant: Version
+    grant: Annotated[Version, msgspec.Meta(description="the version of that event", examples=[2])]
     reason: Reason
     reference: Reference | None = None
 

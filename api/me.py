@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from api import access
-from api.accounts import BEFORE, LIMIT, perform
+from api.accounts import BEFORE, LIMIT, NEXT_PAGE, perform
 from api.incoming import ProfileBody
 from api.operation import DRY_RUN, IDEMPOTENCY_KEY, USER, Received, Resource, operation
 from api.outgoing import CheckinView, CreditView, EventPage, Written, view_holds, view_lots, view_page
@@ -66,7 +66,11 @@ class MyEvents(Resource):
     """`GET /v1/me/events`: the statement, by cursor."""
 
     @operation(
-        "List the caller's events, newest first", scopes=USER, answer=EventPage, parameters=(BEFORE, LIMIT)
+        "List the caller's events, newest first",
+        scopes=USER,
+        answer=EventPage,
+        parameters=(BEFORE, LIMIT),
+        links={"next": {"operationId": "get_me_events", "parameters": {"query.before": NEXT_PAGE}}},
     )
     async def on_get(self, request: Received[None]) -> EventPage:
         before, limit = request.given["before"], request.given["limit"] or _DEFAULT_PAGE

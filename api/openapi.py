@@ -7,54 +7,62 @@ import falcon
 import falcon.asgi
 import msgspec
 
-from api.incoming import OPENID
-from api.operation import NOBODY, USER, Operation, declared
+from api.incoming import EXAMPLE_OPENID, OPENID
+from api.openapi_problems import HEADERS, REF, headers, problems, ref, refusal_schema
+from api.operation import DRY_RUN, IDEMPOTENCY_KEY, NOBODY, USER, Operation, declared
 from api.outgoing import EventView
-from api.problems import PROBLEM_JSON, REFUSAL_STATUS, ProblemBody
+from api.problems import ProblemBody
 from api.routes import ROUTES
 from ledger.events import EVENT_TYPES, MAX_CREDIT
 
 _VERSION: Final = "1"
-_REF: Final = "#/components/schemas/{name}"
 _ABOUT: Final = """\
 Each person's credit, an append-only log of events. A write is answered with its event and the credit after it,
-once both are on disk. Credits are integers from 0 to 2^53-1, times RFC 3339; a number of microseconds since
-1970 UTC has a name that ends in `_us`. `Idempotency-Key` makes a write happen once: send it again after a broken
-connection or a 503, with the same key. What is refused is `application/problem+json` with a stable `code` and figures."""
+once both are on disk.
 
+Credits are integers from 0 to 2^53-1 without a decimal point, times RFC 3339 with an offset; a number of
+microseconds since 1970 UTC has a name that ends in `_us`. A field that nobody knows is refused.
+
+`Idempotency-Key` makes a write happen once: after a broken connection, or a 503, send it again with the same
+key. What was recorded is answered again then, with `Idempotent-Replayed: true`. A refusal records nothing, and
+its key stays free. `dry_run=true` decides and answers and records nothing.
+
+What is refused is `application/problem+json` (RFC 9457) with a stable `code` and the refusal's own figures; 500
+`internal-error` is our fault. Every answer has an `X-Request-ID`, which our log knows it by."""
+
+_TAGS: Final = {
+    "sessions": "Logging in and out.",
+    "me": "What a person sees and does with his own, by the mini-program.",
+    "accounts": "What a backend reads and does with any account.",
+    "grants": "Many grants as one request.",
+}
 _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "openid": {
         "name": "openid",
         "in": "path",
         "required": True,
         "description": "Whose account.",
-        "schema": {"type": "string", "pattern": OPENID.partition("(?!")[0]},
+        "schema": {
+            "type": "string",
+            "pattern": OPENID.partition("(?!")[0],
+            "examples": [EXAMPLE_OPENID],
+        },
     },
     "hold": {
         "name": "hold",
         "in": "path",
         "required": True,
         "description": "The version of the event CreditHeld.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_CREDIT},
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_CREDIT, "examples": [3]},
     },
 }
-_HEADERS: Final[dict[str, dict[str, Any]]] = {
-    "Idempotent-Replayed": {
-        "description": "`true` where this is the recorded answer to an earlier request.",
-        "schema": {"type": "string", "const": "true"},
+_SCHEMES: Final = {
+    "token": {"type": "http", "scheme": "bearer", "description": "A user's, from POST /v1/sessions."},
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A backend's API key, from `credit-ledger key create`.",
     },
-    "ETag": {"description": "The account's version, for If-Match.", "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
-}
-# What any operation may answer beside its own refusals: status -> codes.
-_BUSY: Final = {429: ["rate-limited"], 503: ["not-committed", "outcome-unknown"]}
-_WRONG_QUERY: Final = {400: ["invalid-parameter", "repeated-parameter", "unknown-parameter"]}
-_WRONG_BODY: Final = {
-    400: ["malformed-json"],
-    408: ["body-timeout"],
-    413: ["body-too-large"],
-    415: ["not-json"],
-    422: ["invalid-body"],
 }
 
 
@@ -79,43 +87,40 @@ def document() -> dict[str, Any]:
         for method in ("GET", "POST", "PUT", "DELETE")
         if (responder := getattr(resource, f"on_{method.lower()}", None)) is not None
     ]
+    schemas = _schemas([operation for _, _, operation in operations])
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, operation in operations:
+        paths.setdefault(path, {})[method] = _operation(path, method, operation, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Credit Ledger", "version": _VERSION, "description": _ABOUT},
+        "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
+        "paths": paths,
+        "components": {"schemas": schemas, "headers": HEADERS, "securitySchemes": _SCHEMES},
+    }
+
+
+def _schemas(operations: list[Operation]) -> dict[str, Any]:
+    """Everything that is sent or answered, by name: bodies, answers, events, refusals."""
     structs: dict[str, Any] = {
         kind.__name__: kind
-        for _, _, operation in operations
+        for operation in operations
         for kind in (operation.body, operation.answer)
         if kind is not None
     }
     types = [*structs.values(), *EVENT_TYPES.values(), ProblemBody]
-    _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
-    facts = [{"$ref": _REF.format(name=name)} for name in EVENT_TYPES]
-    schemas[EventView.__name__]["properties"]["data"] = {"anyOf": facts}
-    schemas[EventView.__name__]["properties"]["type"] = {"enum": sorted(EVENT_TYPES)}
-    paths: dict[str, dict[str, Any]] = {}
-    for path, method, operation in operations:
-        paths.setdefault(path, {})[method] = _operation(path, method, operation)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Credit Ledger", "version": _VERSION, "description": _ABOUT},
-        "paths": paths,
-        "components": {
-            "schemas": _plain_patterns(schemas),
-            "securitySchemes": {
-                "token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "A user's, from POST /v1/sessions.",
-                },
-                "key": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "A backend's API key, from `credit-ledger key create`.",
-                },
-            },
-        },
-    }
+    _, schemas = msgspec.json.schema_components(types, ref_template=REF)
+    event = schemas[EventView.__name__]["properties"]
+    event["type"] |= {"enum": sorted(EVENT_TYPES)}
+    event["data"] = {"anyOf": [ref(cls) for cls in EVENT_TYPES.values()]}
+    refusals = {refusal for operation in operations for refusal in operation.refusals}
+    for refusal in sorted(refusals, key=lambda refusal: refusal.__name__):
+        schemas[refusal.__name__] = refusal_schema(refusal)
+    plain: dict[str, Any] = _plain_patterns(schemas)
+    return plain
 
 
-def _operation(path: str, method: str, operation: Operation) -> dict[str, Any]:
+def _operation(path: str, method: str, operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     parameters = [_PATH_PARAMETERS[name] for name in names] + [
         {
@@ -127,22 +132,23 @@ def _operation(path: str, method: str, operation: Operation) -> dict[str, Any]:
         }
         for parameter in operation.parameters
     ]
+    scheme = "token" if operation.scopes == USER else "key"
     made: dict[str, Any] = {
         "operationId": operation_id(path, method),
+        "tags": [path.split("/")[2]],
         "summary": operation.summary,
         "parameters": parameters,
-        "responses": _responses(operation),
-        "security": []
-        if operation.scopes is NOBODY
-        else [{"token" if operation.scopes == USER else "key": []}],
+        "responses": _responses(path, method, operation),
+        "security": [] if operation.scopes is NOBODY else [{scheme: []}],
     }
     if operation.scopes:
         made["description"] = f"Needs an API key with the scope {' or '.join(sorted(operation.scopes))}."
     if operation.body is not None:
-        schema: dict[str, Any] = {"$ref": _REF.format(name=operation.body.__name__)}
-        if operation.media[0] != falcon.MEDIA_JSON:
-            schema = {"type": "string", "description": f"A {operation.body.__name__} as JSON on each line."}
-        made["requestBody"] = {"required": True, "content": {operation.media[0]: {"schema": schema}}}
+        content: dict[str, Any] = {"schema": _content(operation.body, operation.media[0])}
+        example = _example(schemas[operation.body.__name__])
+        lines = operation.media[0] != falcon.MEDIA_JSON
+        content["example"] = msgspec.json.encode(example).decode() + "\n" if lines else example
+        made["requestBody"] = {"required": True, "content": {operation.media[0]: content}}
     return made
 
 
@@ -152,68 +158,45 @@ def operation_id(path: str, method: str) -> str:
     return "_".join([method, *words])
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
-    codes: dict[int, list[str]] = {}
-
-    def add(more: dict[int, list[str]]) -> None:
-        for status, names in more.items():
-            codes.setdefault(status, []).extend(names)
-
-    add(_BUSY | _WRONG_QUERY)
-    add({404: ["not-found"]})
-    if operation.scopes == USER:
-        add({401: ["not-logged-in"]})
-    elif operation.scopes:
-        add({401: ["invalid-key"], 403: ["scope-missing"]})
-    if operation.body is not None:
-        add(_WRONG_BODY)
-    for parameter in operation.parameters:
-        if parameter.required:
-            add({400: [parameter.name.lower() + "-missing"]})
-    for refusal in operation.refusals:
-        add({REFUSAL_STATUS[refusal]: [refusal.code]})
-    for code, status in operation.failures.items():
-        add({status: [code]})
+def _responses(path: str, method: str, operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {str(operation.status): _good(operation)}
-    if any(parameter.name == "dry_run" for parameter in operation.parameters) and operation.status != 200:
-        responses["200"] = {**_good(operation), "description": "What would be recorded; nothing was."}
-    for status in sorted(codes):
-        responses[str(status)] = _bad(status, sorted(set(codes[status])))
-    return responses
+    if DRY_RUN in operation.parameters and operation.status != 200:
+        dry = {"description": "What would be recorded; nothing was.", "content": _good(operation)["content"]}
+        responses["200"] = dry | {"headers": headers("X-Request-ID")}
+    return responses | problems(path, method, operation)
 
 
 def _good(operation: Operation) -> dict[str, Any]:
     response: dict[str, Any] = {"description": operation.summary + "."}
+    names = ["X-Request-ID"]
+    if IDEMPOTENCY_KEY in operation.parameters:
+        names.append("Idempotent-Replayed")
     if operation.answer is not None:
-        schema: dict[str, Any] = {"$ref": _REF.format(name=operation.answer.__name__)}
-        if operation.media[1] != falcon.MEDIA_JSON:
-            schema = {"type": "string", "description": f"A {operation.answer.__name__} as JSON on each line."}
-        response["content"] = {operation.media[1]: {"schema": schema}}
-    if operation.status == 201 and operation.parameters:
-        response["headers"] = {"Idempotent-Replayed": _HEADERS["Idempotent-Replayed"]}
+        response["content"] = {operation.media[1]: {"schema": _content(operation.answer, operation.media[1])}}
+        if operation.answer.__name__ == "AccountView":
+            names.append("ETag")
+    response["headers"] = headers(*names)
     if operation.links:
-        response["links"] = {
-            name: {
-                "operationId": operation_id(link["path"], "get" if name == "account" else "post"),
-                **{key: value for key, value in link.items() if key != "path"},
-            }
-            for name, link in operation.links.items()
-        }
+        response["links"] = operation.links
     return response
 
 
-def _bad(status: int, codes: list[str]) -> dict[str, Any]:
-    schema = {
-        "allOf": [{"$ref": _REF.format(name=ProblemBody.__name__)}],
-        "properties": {"code": {"enum": codes}, "status": {"const": status}},
-    }
-    response: dict[str, Any] = {
-        "description": falcon.code_to_http_status(status).partition(" ")[2] + ": " + ", ".join(codes) + ".",
-        "content": {PROBLEM_JSON: {"schema": schema}},
-    }
-    if status in (429, 503):
-        response["headers"] = {"Retry-After": _HEADERS["Retry-After"]}
-    return response
+def _content(kind: type[Any], media: str) -> dict[str, Any]:
+    if media == falcon.MEDIA_JSON:
+        return ref(kind)
+    # What a line is stands in `contentSchema`: OpenAPI 3.1 has no other word for the lines of a stream.
+    about = f"A {kind.__name__} as JSON on each line."
+    return {"type": "string", "contentMediaType": media, "contentSchema": ref(kind), "description": about}
+
+
+def _example(schema: dict[str, Any]) -> dict[str, Any]:
+    """A body of the fields that have an example."""
+    examples: dict[str, Any] = {}
+    for name, field in schema["properties"].items():
+        given = field.get("anyOf", [field])[0].get("examples")
+        if given:
+            examples[name] = given[0]
+    return examples
 
 
 def _plain_patterns(schema: Any) -> Any:

@@ -38,7 +38,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
     def value(self, req: falcon.asgi.Request) -> Any:
         """The value given, None without one; a 400 Problem for a wrong one, or where it is required."""
-        text = req.get_header(self.name) if self.place == "header" else req.get_param(self.name)
+        text = self._header(req) if self.place == "header" else req.get_param(self.name)
         if text is None:
             if self.required:
                 code = self.name.lower() + "-missing"
@@ -48,6 +48,13 @@ class Parameter(msgspec.Struct, frozen=True):
         if value is None:
             raise Problem(400, "invalid-parameter", f"{self.name} must be {self.must}.")
         return value
+
+    def _header(self, req: falcon.asgi.Request) -> str | None:
+        # Falcon joins what came as several headers with commas, and a key may have one of its own.
+        name = self.name.lower().encode()
+        if sum(given == name for given, _ in req.scope["headers"]) > 1:
+            raise Problem(400, "invalid-parameter", f"{self.name} may be given once.")
+        return req.get_header(self.name)
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -174,19 +181,20 @@ def _read_path(path: dict[str, Any]) -> None:
 
 
 _OPENID: Final = re.compile(OPENID)
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
-_ETAG: Final = re.compile(r'"([0-9]{1,16})"', re.ASCII)
+_INTEGER: Final = re.compile("[1-9][0-9]{0,15}")
+# Of these two, what is checked is what the document says.
+_KEY: Final = r"^[\x21-\x7e]{1,255}$"
+_ETAG: Final = '^"[1-9][0-9]{0,14}"$'
 
 
 def _key(text: str) -> str | None:
-    if len(text) > 2 and text[0] == text[-1] == '"' and not {'"', "\\"} & set(text[1:-1]):
+    if len(text) >= 2 and text[0] == text[-1] == '"' and not {'"', "\\"} & set(text[1:-1]):
         text = text[1:-1]  # draft-ietf-httpapi-idempotency-key-header: a quoted string of structured fields
-    return text if _KEY.fullmatch(text) else None
+    return text if re.fullmatch(_KEY, text) else None
 
 
 def _etag(text: str) -> int | None:
-    found = _ETAG.fullmatch(text)
-    return int(found[1]) if found and 1 <= int(found[1]) <= MAX_CREDIT else None
+    return int(text[1:-1]) if re.fullmatch(_ETAG, text) else None
 
 
 def _moment_us(text: str) -> int | None:
@@ -198,12 +206,10 @@ def _moment_us(text: str) -> int | None:
 
 
 def integer(most: int) -> Callable[[str], int | None]:
-    """Reads an integer from 1 to `most`."""
+    """Reads an integer from 1 to `most` in the one form that it has: no leading zeros, ASCII digits."""
 
     def read(text: str) -> int | None:
-        if not (text.isascii() and text.isdigit() and len(text) <= 16 and 1 <= int(text) <= most):
-            return None
-        return int(text)
+        return int(text) if _INTEGER.fullmatch(text) and int(text) <= most else None
 
     return read
 
@@ -211,7 +217,7 @@ def integer(most: int) -> Callable[[str], int | None]:
 IDEMPOTENCY_KEY: Final = Parameter(
     "Idempotency-Key",
     "header",
-    {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
+    {"type": "string", "pattern": _KEY, "examples": ["order-1042-grant"]},
     "Makes it happen once, however often it is sent: keys are per account and never expire.",
     _key,
     "1 to 255 visible ASCII characters, quoted or bare",
@@ -220,7 +226,7 @@ IDEMPOTENCY_KEY: Final = Parameter(
 IF_MATCH: Final = Parameter(
     "If-Match",
     "header",
-    {"type": "string", "pattern": '^"[1-9][0-9]{0,14}"$'},
+    {"type": "string", "pattern": _ETAG, "examples": ['"12"']},
     "The account's version as its ETag gave it: refused with 412 when the account went on since.",
     _etag,
     'an ETag like "12"',

@@ -11,8 +11,12 @@ from ledger.execute import Outcome
 from ledger.statement import Page, rfc3339
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_CREDIT)]
+Spendable = Annotated[Count, msgspec.Meta(description="what can be spent")]
+Held = Annotated[Count, msgspec.Meta(description="what open holds reserve")]
+Frozen = Annotated[bool, msgspec.Meta(description="whether all but reversals and operators are refused")]
 # RFC 3339 in UTC; a string already, because making a datetime first would cost more than all the rest.
-Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+Time = Annotated[str, msgspec.Meta(description="RFC 3339, UTC", extra_json_schema={"format": "date-time"})]
+Latest = Annotated[Version, msgspec.Meta(description="the account's latest event")]
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="links the account's chain")]
 
 
@@ -23,63 +27,63 @@ class TokenView(msgspec.Struct):
 
 
 class EventView(msgspec.Struct):
-    """One event; `data` is what is stored and hashed, `credit` what could be spent right after it."""
+    """One event; `data` is what is stored and hashed, and what is in it depends on `type`."""
 
-    version: Version
-    type: str
+    version: Annotated[Version, msgspec.Meta(description="its number in the account: 1, 2, 3 without a gap")]
+    type: Annotated[str, msgspec.Meta(description="what happened; the schema of that name says what `data` is")]
     data: msgspec.Raw
-    credit: Count
+    credit: Annotated[Count, msgspec.Meta(description="what could be spent right after it")]
     recorded_at: Time
-    hash: Hash | None
+    hash: Annotated[Hash | None, msgspec.Meta(description="null after a dry run")]
 
 
 class EventPage(msgspec.Struct):
     """Events, newest first; `next_before` is the `before` of the next page, null on the last."""
 
     events: list[EventView]
-    next_before: Version | None
+    next_before: Annotated[Version, msgspec.Meta(description="send it as `before`")] | None
 
 
 class Written(msgspec.Struct, omit_defaults=True):
     """The event that a request led to, and the credit after it; after a dry run it was not recorded."""
 
     event: EventView
-    credit: Count
-    dry_run: bool = False
+    credit: Annotated[Count, msgspec.Meta(description="what can be spent after it")]
+    dry_run: Annotated[bool, msgspec.Meta(description="true where nothing was recorded")] = False
 
 
 class LotView(msgspec.Struct):
     """What is left of the expiring grant recorded as event `grant`."""
 
-    grant: Version
-    credit: Credits
+    grant: Annotated[Version, msgspec.Meta(description="the version of its event")]
+    credit: Annotated[Credits, msgspec.Meta(description="what can be spent of it")]
     expires_at: Time
 
 
 class HoldView(msgspec.Struct):
     """An open hold: event `version`."""
 
-    version: Version
+    version: Annotated[Version, msgspec.Meta(description="what capture and release call `hold`")]
     amount: Credits
-    deadline: Time
+    deadline: Annotated[Time, msgspec.Meta(description="from then on it counts as released")]
     reference: str | None
 
 
 class CheckinView(msgspec.Struct):
     """Whether the day's check-in (Asia/Shanghai) is done, the days in a row, and what the next one earns."""
 
-    checked_in: bool
-    streak: Count
-    next_reward: Credits
+    checked_in: Annotated[bool, msgspec.Meta(description="today, in Shanghai")]
+    streak: Annotated[Count, msgspec.Meta(description="days in a row")]
+    next_reward: Annotated[Credits, msgspec.Meta(description="what the next check-in earns")]
 
 
 class CreditView(msgspec.Struct):
     """What a person has: `lots` are the expiring part of `credit`, first to expire first."""
 
-    version: Version
-    credit: Count
-    held: Count
-    frozen: bool
+    version: Latest
+    credit: Spendable
+    held: Held
+    frozen: Frozen
     lots: list[LotView]
     holds: list[HoldView]
     checkin: CheckinView
@@ -90,15 +94,15 @@ class AccountView(msgspec.Struct):
     """An account: granted is the sum of credit, held, spent, expired and revoked."""
 
     openid: str
-    version: Version
-    head: Hash
-    credit: Count
-    held: Count
-    granted: Count
-    spent: Count
+    version: Latest
+    head: Annotated[Hash, msgspec.Meta(description="the hash of that event")]
+    credit: Spendable
+    held: Held
+    granted: Annotated[Count, msgspec.Meta(description="all that was ever granted")]
+    spent: Annotated[Count, msgspec.Meta(description="what was spent and not given back")]
     expired: Count
     revoked: Count
-    frozen: bool
+    frozen: Frozen
     lots: list[LotView]
     holds: list[HoldView]
     registered_at: Time

@@ -103,11 +103,17 @@ def address_of(req: falcon.asgi.Request) -> str:
     client = req.scope.get("client")
     peer = client[0] if client else ""
     try:
-        if not peer or ipaddress.ip_address(peer).is_loopback:
+        if not peer or _address(peer).is_loopback:
             peer = (req.get_header("X-Forwarded-For") or "").rpartition(",")[2].strip() or peer
-        address = ipaddress.ip_address(peer)
+        address = _address(peer)
     except ValueError:
         return "unknown"
     if address.version == 6:
         return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
     return str(address)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that `text` is; where a socket for both calls an IPv4 peer ::ffff:192.0.2.1, that of IPv4."""
+    address = ipaddress.ip_address(text)
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse_many
 
 from ledger.events import MAX_CREDIT
 
@@ -128,9 +128,12 @@ def _rate(environ: Mapping[str, str], name: str, default: str) -> RateLimitItem 
     if text == "off":
         return None
     try:
-        return parse(text)
+        rates = parse_many(text)
     except ValueError:
-        raise SettingError(f"{name} must be a rate like 600/minute, or off, not {text!r}") from None
+        rates = []
+    if len(rates) != 1 or not rates[0].amount:
+        raise SettingError(f"{name} must be one rate like 600/minute, or off, not {text!r}")
+    return rates[0]
 
 
 def _bind(environ: Mapping[str, str]) -> str:

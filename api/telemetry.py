@@ -17,6 +17,8 @@ from api.problems import Problem
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 # A token or code that somebody put into the path by mistake has no business in a log.
 _SECRET_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{32,}", re.ASCII)
+# Nor has whose account it is, in a path that is no route.
+_ACCOUNT: Final = re.compile(r"(accounts/+)[^/]+")
 _UNMATCHED: Final = "unmatched"
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _HEADERS: Final = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
@@ -57,7 +59,7 @@ class Telemetry:
             request_id=req.context.request_id,
             method=method,
             # Whose account it is stays out of the log: the template, where there is a name in the path.
-            path=route if "{" in route else _SECRET_LIKE.sub("...", req.path[:200]),
+            path=route if "{" in route else _ACCOUNT.sub(r"\1...", _SECRET_LIKE.sub("...", req.path[:200])),
             status=status,
             ms=round(seconds * 1000, 2),
         )

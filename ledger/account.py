@@ -176,7 +176,10 @@ def _draw(balance: Balance, amount: int, parts: Parts) -> Balance:
     if _sum(parts) != amount:
         raise CorruptEvent(f"parts of {_sum(parts)} for an amount of {amount}")
     lots = balance.lots
-    wanted = {part.grant: part.amount for part in parts if part.grant is not None}
+    wanted: dict[int, int] = {}
+    for part in parts:
+        if part.grant is not None:
+            wanted[part.grant] = wanted.get(part.grant, 0) + part.amount
     if wanted:
         left = []
         for lot in lots:

@@ -222,12 +222,12 @@ def fingerprint(command: Command) -> bytes:
     return sha256(type(command).__name__.encode() + b"\0" + _encoder.encode(asked)).digest()
 
 
-def _check_openid(name: str, openid: object) -> None:
+def _check_openid(_name: str, openid: object) -> None:
     if type(openid) is not str or not _OPENID.fullmatch(openid):
         raise InvalidCommand("openid must be 1 to 128 visible ASCII characters")
 
 
-def _check_key(name: str, key: object) -> None:
+def _check_key(_name: str, key: object) -> None:
     if type(key) is not str or not _KEY.fullmatch(key):
         raise InvalidCommand("key must be 1 to 255 visible ASCII characters")
 
@@ -246,14 +246,14 @@ def _integer(least: int, most: int) -> Callable[[str, object], None]:
     return check
 
 
-def _check_rewards(name: str, rewards: object) -> None:
+def _check_rewards(_name: str, rewards: object) -> None:
     if type(rewards) is not tuple or not 1 <= len(rewards) <= 366:
         raise InvalidCommand("rewards must be 1 to 366 amounts")
     for reward in rewards:
         _CHECKS["amount"]("reward", reward)
 
 
-def _check_rules(name: str, rules: object) -> None:
+def _check_rules(_name: str, rules: object) -> None:
     if type(rules) is not str or not _RULES.fullmatch(rules):
         raise InvalidCommand("rules must be 1 to 32 characters of A-Z a-z 0-9 . _ -")
 

@@ -261,6 +261,7 @@ def _check_limit(balance: Balance, amount: int) -> None:
 
 
 def _check_open(balance: Balance) -> None:
-    count = len(balance.lots) + len(balance.holds)
+    # A hold counts once for each lot that it holds: holding everything again and again adds no end of them.
+    count = len(balance.lots) + sum(len(hold.parts) for hold in balance.holds)
     if count >= MAX_OPEN:
         raise TooManyOpen(count, MAX_OPEN)

@@ -5,6 +5,7 @@ write or by a sweep, but exactly as if it had been recorded at that moment: the 
 hash. So no answer depends on whether a sweep has run, and nothing needs one.
 """
 
+from itertools import takewhile
 from typing import Final
 
 from ledger.account import Account, Balance
@@ -30,7 +31,7 @@ def next_lapse(balance: Balance) -> tuple[int, Event] | None:
             hold.version, hold.amount, "deadline", DEADLINE, returned, expired, hold.reference
         )
     if lot is not None:
-        ending = [other for other in balance.lots if other.expires_at_us == lot.expires_at_us]
+        ending = list(takewhile(lambda other: other.expires_at_us == lot.expires_at_us, balance.lots))
         parts = tuple(Part(other.credit, other.grant, other.expires_at_us) for other in ending)
         amount = sum(other.credit for other in ending)
         return lot.expires_at_us, CreditExpired(amount, parts, "expiry", EXPIRY)

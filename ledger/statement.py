@@ -71,7 +71,7 @@ class Reader:
         return Standing(version, credit)
 
     def account(self, openid: str, now_us: int) -> Account | None:
-        """The account as it is at `now_us`, which is not before its last event; None where nobody registered."""
+        """The account as it is at `now_us`, not before its last event; None where nobody registered."""
         found = self._settled(openid, now_us)
         return None if found is None else found[1]
 

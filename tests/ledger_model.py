@@ -74,9 +74,19 @@ def note(state: State, what: str, now_us: int) -> int:
     return version(state)
 
 
+def copied(state: State) -> State:
+    """Of all that changes; commands and the parts of a spend do not."""
+    inner = {
+        name: {number: dict(one) for number, one in state[name].items()}
+        for name in ("grants", "spends", "holds")
+    }
+    whole = {name: copy.copy(state[name]) for name in ("history", "held_once", "keys")}
+    return {**state, **inner, **whole}
+
+
 def at(state: State, now_us: int) -> State:
     """A copy in which everything has lapsed that lapses by itself up to `now_us`."""
-    state = copy.deepcopy(state)
+    state = copied(state)
     while True:
         ends = [(hold["deadline"], 0, number) for number, hold in state["holds"].items()]
         ends += [(expires, 1, 0) for expires, _, _ in lots(state)]
@@ -310,3 +320,11 @@ RULES = {
     "UnfreezeAccount": unfreeze,
     "CheckIn": check_in,
 }
+
+
+def answer(state: State, submission: Submission, now_us: int) -> State | Refused:
+    """As `submit`, with a refusal as the answer that it is."""
+    try:
+        return submit(state, submission, now_us)
+    except Refused as refused:
+        return refused

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from ledger.account import Account
+from ledger.account import Account, Balance
 from ledger.commands import (
     CaptureHold,
     CheckIn,
@@ -27,12 +27,13 @@ from ledger.commands import (
 )
 from ledger.committer import Committer, ledger_committer, microseconds_now
 from ledger.errors import Refusal
-from ledger.events import MAX_CREDIT
+from ledger.events import MAX_CREDIT, Event, decode
 from ledger.execute import Outcome
 from ledger.log import BEFORE_ALL, Log, LogScan, RawEvent
 from ledger.projection import COLUMNS, Row, from_row
 from ledger.schema import create
 from ledger.sqlite import Connection, Turnstile, connect
+from ledger.statement import Reader, Standing
 from ledger.verify import audit
 
 APPID = "wx0123456789abcdef"
@@ -94,6 +95,53 @@ def committed(
         assert isinstance(outcome, Outcome), outcome
         outcomes.append(outcome)
     return outcomes
+
+
+class Till:
+    """The account of oAnna on a ledger of its own, and a clock that is set: `till.at(30, command)`.
+
+    Moments are microseconds behind SINCE_US.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def at(self, moment: int, command: Command | Submission) -> Event:
+        """The event that the command led to, the last one if there are several."""
+        (outcome,) = committed(self.path, command, clock_us=lambda: SINCE_US + moment)
+        row = outcome.events[-1]
+        return decode(row.type, row.data)
+
+    def refused(self, moment: int, command: Command | Submission) -> Refusal:
+        (outcome,) = commit(self.path, command, clock_us=lambda: SINCE_US + moment)
+        assert isinstance(outcome, Refusal), outcome
+        return outcome
+
+    def balance(self, moment: int) -> Balance:
+        """What is read at that moment, and the same from the log alone."""
+        reader = Reader(self.path)
+        account = reader.account("oAnna", SINCE_US + moment)
+        standing = reader.standing("oAnna", SINCE_US + moment)
+        reader.close()
+        assert account is not None
+        assert standing == Standing(account.version, account.balance.credit)
+        assert_sound(self.path)
+        return account.balance
+
+    def lots(self, moment: int) -> dict[int | None, int]:
+        """What is left of each expiring grant, and, under None, of the credit that never expires."""
+        balance = self.balance(moment)
+        return {
+            None: balance.credit - balance.expiring,
+            **{lot.grant: lot.credit for lot in balance.lots},
+        }
+
+    def types(self, moment: int) -> list[str]:
+        """Of every event up to then, recorded or due, the oldest first."""
+        reader = Reader(self.path)
+        page = reader.page("oAnna", SINCE_US + moment, limit=100)
+        reader.close()
+        return [row.type for row in reversed(page.events)]
 
 
 def ticking(start_us: int = SINCE_US) -> Callable[[], int]:

@@ -1,19 +1,23 @@
 """The documents say what is true: names are compared with the code, programs and example files are run."""
 
+import http.client
+import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 import requests
 from cryptography import x509
@@ -23,21 +27,29 @@ from falcon import inspect as falcon_inspect
 from prometheus_client import Counter, Histogram
 
 import api.metrics
+from api.accounts import SCOPES
 from api.app import create_app
-from api.problems import LOGIN_FAILURES
+from api.bulk import MAX_LINE_BYTES, MAX_LINES
+from api.problems import LOGIN_FAILURES, REFUSAL_STATUS
 from api.service import Service as ApiService
-from api.settings import Settings
+from api.settings import read_settings
+from ledger.decide import MAX_OPEN, REFUSALS
+from ledger.events import EVENT_TYPES
 from ledger.sqlite import connect
 from scripts import serve_here
 from scripts.bench_table import BEGIN, END
-from tests.conftest import ROOT, Service, free_port
+from tests.conftest import ROOT, Sandbox, Service, free_port
+from tests.documented import Run, mask, run_commands, run_requests, steps_of
 
 EXAMPLES = ROOT / "docs" / "examples"
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+APIS = [ROOT / "docs" / "api.md", ROOT / "docs" / "api.zh-CN.md"]
+RECIPES = [ROOT / "docs" / "recipes.md", ROOT / "docs" / "recipes.zh-CN.md"]
 PAGES = [*READMES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTS = [*PAGES, *sorted(path for path in EXAMPLES.iterdir() if path.is_file())]
 
 each_readme = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+each_api = pytest.mark.parametrize("page", APIS, ids=lambda path: path.name)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
 
@@ -58,14 +70,25 @@ def program(page: Path, name: str) -> str:
 def test_the_settings_documented_are_the_settings_read(readme: Path) -> None:
     names = r"\b(?:CREDIT|WECHAT)_[A-Z_]*[A-Z]\b"
     read = set(re.findall(names, (ROOT / "api" / "settings.py").read_text()))
-    assert len(read) == 7
+    assert len(read) == 11
     assert set(re.findall(names, readme.read_text())) == read
     assert set(re.findall(rf"^\| `({names})` \|", readme.read_text(), re.MULTILINE)) == read
 
 
 @each_readme
+def test_the_defaults_documented_are_the_defaults(readme: Path) -> None:
+    documented = dict(re.findall(r"^\| `(CREDIT_[A-Z_]+)` \| `([^`]+)` \|", readme.read_text(), re.MULTILINE))
+    settings = read_settings({"WECHAT_APPID": "wx", "WECHAT_SECRET": "s"})
+    assert read_settings({"WECHAT_APPID": "wx", "WECHAT_SECRET": "s", **documented}) == settings
+    assert set(documented) == {
+        "CREDIT_BIND", "CREDIT_SIGNUP_GRANT", "CREDIT_CHECKIN", "CREDIT_RATE_KEY", "CREDIT_RATE_TOKEN",
+        "CREDIT_RATE_LOGIN",
+    }  # fmt: skip
+
+
+@each_readme
 def test_the_routes_documented_are_the_routes_of_the_app(readme: Path) -> None:
-    settings = Settings("127.0.0.1:1", Path("nowhere"), 1, 100, "wx", "s", "https://api.weixin.qq.com")
+    settings = read_settings({"WECHAT_APPID": "wx", "WECHAT_SECRET": "s"})
     routes = falcon_inspect.inspect_routes(create_app(ApiService(settings)))
     there = {
         f"{method.method} {route.path}"
@@ -81,18 +104,92 @@ def test_the_routes_documented_are_the_routes_of_the_app(readme: Path) -> None:
 
 
 @each_readme
-def test_every_code_that_a_client_may_meet_is_documented(readme: Path) -> None:
+def test_each_route_has_a_real_request_and_answer(readme: Path) -> None:
+    """Every route of the table is asked in the blocks below it; another test has them answered."""
     text = readme.read_text()
-    failures = text.partition("GET /v1/me/credit        ")[2].partition("`0x02`")[0]
-    for code in LOGIN_FAILURES:
-        assert f"`{code}`" in failures
+    asked = {
+        tuple(step.asked.split("?")[0].split()[:2]) for block in steps_of(readme, "http") for step in block
+    }
+    for method, path in re.findall(r"^\| `(GET|POST|PUT|DELETE) (/\S*)` \|", text, re.MULTILINE):
+        if "hello world" not in path and "benchmark" not in path:
+            pattern = re.compile(re.sub(r"\{\w+\}", "[^/]+", path))
+            assert any(method == verb and pattern.fullmatch(where) for verb, where in asked), (method, path)
+
+
+@each_api
+def test_every_code_that_a_client_may_meet_is_documented(page: Path) -> None:
+    text = page.read_text()
     sources = [path.read_text() for path in (ROOT / "api").glob("*.py")]
-    problems = {code for source in sources for code in re.findall(r'Problem\(\s*\d+,\s*"([a-z-]+)"', source)}
-    assert "not-ready" in problems
-    for code in problems:
-        assert f"`{code}`" in text
+    named = r'(?:Problem\(|_refused\([^,"]+,|problem\(|write_problem\(resp,)\s*(\d+),\s*"([a-z-]+)"'
+    problems = {found for source in sources for found in re.findall(named, source)}
+    assert {("503", "not-ready"), ("413", "line-too-long"), ("422", "invalid-command")} <= problems
+    of_lines = {code for source in sources for code in re.findall(r'_refuse\("([a-z-]+)"', source)}
+    assert "too-many-lines" in of_lines
+    documented = {
+        code: row[2]
+        for row in re.findall(r"^\| ((?:`[a-z-]+`[,、]? ?)+) \| ([\d, 、]+) \|", text, re.MULTILINE)
+        for row in [("", *row)]
+        for code in re.findall(r"`([a-z-]+)`", row[1])
+    }
+    for status, code in problems:
+        assert status in documented[code], code
+    assert of_lines <= set(documented)
+    for code, (status, _) in LOGIN_FAILURES.items():
+        assert f"| `{code}` | {status} |" in text
     for code in ("session-key-stale", "userinfo-invalid"):
-        assert f"`{code}`" in text
+        assert all(f"`{code}`" in readme.read_text() for readme in READMES)
+
+
+@each_api
+def test_every_refusal_is_documented_with_its_status_and_figures(page: Path) -> None:
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| (\d+) \| ((?:`\w+`[,、]? ?)+) \| (yes|no|能|不能) \|",
+        page.read_text(),
+        re.MULTILINE,
+    )
+    documented = [
+        (code, int(status), re.findall(r"`(\w+)`", figures), retry in ("yes", "能"))
+        for code, status, figures, retry in rows
+    ]
+    assert documented == [
+        (refusal.code, status, [field.name for field in fields(refusal)], refusal.retry_helps)
+        for refusal, status in REFUSAL_STATUS.items()
+    ]
+
+
+def test_the_order_of_refusals_documented_is_the_order() -> None:
+    text = (ROOT / "docs" / "design.md").read_text()
+    rows = re.findall(r"^\| `([A-Z]\w+)` \| ((?:`[a-z-]+`,? ?)*)\|", text, re.MULTILINE)
+    assert [(command, re.findall(r"`([a-z-]+)`", codes)) for command, codes in rows] == [
+        (command.__name__, [refusal.code for refusal in refusals]) for command, refusals in REFUSALS.items()
+    ]
+
+
+@each_api
+def test_every_event_is_documented_with_its_facts(page: Path) -> None:
+    rows = re.findall(r"^\| `([A-Z]\w+)` \| (.*?) ?\| ", page.read_text(), re.MULTILINE)
+    documented = {name: re.findall(r"`(\w+)`(\?)?", facts) for name, facts in rows}
+    assert documented == {
+        name: [(field.encode_name, "" if field.required else "?") for field in msgspec.structs.fields(event)]
+        for name, event in EVENT_TYPES.items()
+    }
+
+
+@each_api
+def test_the_scopes_documented_are_the_scopes(page: Path) -> None:
+    table = page.read_text().partition("| scope |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table or page.read_text(), re.MULTILINE)) >= SCOPES
+
+
+def test_the_bounds_documented_are_the_bounds() -> None:
+    for readme in READMES:
+        assert re.search(f"{MAX_OPEN:,} (open lots|份)", readme.read_text())
+        assert f"{MAX_LINES:,}" in readme.read_text()
+    for page in APIS:
+        lines = re.findall(r"(?<!第 )\b([\d,]+)\s(?:lines|行)", page.read_text())
+        assert set(lines) == {f"{MAX_LINES:,}"}
+        assert f"{MAX_OPEN:,}" in page.read_text()
+        assert f"{MAX_LINE_BYTES:,}" in page.read_text()
 
 
 def test_every_failure_code_is_in_the_table_of_wechats_errors_or_is_our_own() -> None:
@@ -119,12 +216,19 @@ def test_the_curl_lines_are_those_of_the_banner(readme: Path) -> None:
         assert f"$ {line}\n" in readme.read_text()
 
 
-def test_both_readmes_have_the_same_examples_and_chapters() -> None:
-    english, chinese = (readme.read_text() for readme in READMES)
+@pytest.mark.parametrize("pair", [READMES, APIS, RECIPES], ids=lambda pair: pair[0].name)
+def test_both_languages_have_the_same_examples_chapters_and_tables(pair: list[Path]) -> None:
+    english, chinese = (page.read_text() for page in pair)
     blocks = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
     assert blocks.findall(english) == blocks.findall(chinese)
-    levels = [re.findall(r"^#+(?= )", blocks.sub("", text), re.MULTILINE) for text in (english, chinese)]
-    assert levels[0] == levels[1]
+    for what in (r"^#+(?= )", r"^\| (`[^|]*`) \|"):
+        found = [
+            re.findall(what, blocks.sub("", text.partition(BEGIN)[0] + text.partition(END)[2]), re.MULTILINE)
+            for text in (english, chinese)
+        ]
+        assert [item.replace("、", ", ") for item in found[0]] == [
+            item.replace("、", ", ") for item in found[1]
+        ]
 
 
 # -- form -------------------------------------------------------------------------------------------------
@@ -258,16 +362,67 @@ def _curl_is_new_enough() -> bool:
     return version is not None and (int(version[1]), int(version[2])) >= (7, 82)
 
 
-@pytest.mark.skipif(
+needs_curl = pytest.mark.skipif(
     not _curl_is_new_enough(), reason="the curl lines were NOT run: bash or curl 7.82 is missing"
 )
+
+
+@needs_curl
 def test_the_three_curl_lines_log_in_and_read_credit(service: Service) -> None:
     banner = serve_here._BANNER.format(bind=f"127.0.0.1:{service.port}", data="data")
     lines = [line.strip() for line in banner.splitlines() if "curl" in line]
     done = run("bash", "-c", "\n".join(lines))
     credit, events = done.stdout.splitlines()
     assert credit == '{"credit":100}'
-    assert events.startswith('{"events":[{"version":2,"type":"CreditGranted","data":{"amount":100,')
+    assert events.startswith('{"events":[{"version":2,"type":"CreditGranted","data":{')
+
+
+# -- examples ---------------------------------------------------------------------------------------------
+
+
+# Changes the credit in the account rows behind the service's back: run unseen, before the audit that says so.
+_TAMPER = (
+    f"{sys.executable} -c \"import os, sqlite3; c = sqlite3.connect(os.environ['CREDIT_DATA'] + '/ledger.db');"
+    " c.execute('UPDATE account SET credit = 9999, granted = 9999'); c.commit()\""
+)
+
+
+def check(ran: Run) -> None:
+    for step in ran.steps:
+        assert mask(step.answered) == mask(step.documented), step.asked
+
+
+@needs_curl
+def test_the_readmes_commands_answer_what_it_says(new_service: Callable[..., Service], tmp_path: Path) -> None:
+    blocks = steps_of(READMES[0], "console")
+    assert sum(map(len, blocks)) > 15
+    check(run_commands(new_service(), blocks, tmp_path, {"WRONG": _TAMPER}))
+
+
+@needs_curl
+def test_the_recipes_answer_what_they_say(new_service: Callable[..., Service], tmp_path: Path) -> None:
+    blocks = steps_of(RECIPES[0], "console")
+    assert sum(map(len, blocks)) > 40
+    check(run_commands(new_service(), blocks, tmp_path, {}))
+
+
+def test_the_readmes_requests_are_answered_as_it_says(
+    new_service: Callable[..., Service], sandbox: Sandbox
+) -> None:
+    blocks = steps_of(READMES[0], "http")
+    assert sum(map(len, blocks)) > 35
+    service = new_service()
+    check(run_requests(service, blocks, key_of(service), sandbox.user_info))
+
+
+def key_of(service: Service, *scopes: str) -> str:
+    """A new API key of the service, from the command line."""
+    command = [sys.executable, "-c", "from scripts.credit_ledger import main; main()", "key", "create", "tests"]
+    for scope in scopes or ("read", "grant", "spend", "operate"):
+        command += ["--scope", scope]
+    done = run(*command, CREDIT_DATA=str(service.data))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 # -- example files ----------------------------------------------------------------------------------------
@@ -282,6 +437,7 @@ class Proxy:
     logs: list[Path]
     process: "subprocess.Popen[bytes]"
     session: requests.Session
+    chain: Path
 
     def log(self) -> str:
         return "".join(path.read_text() for path in self.logs if path.exists())
@@ -401,7 +557,7 @@ def proxying(name: str, upstream: int, directory: Path) -> Iterator[Proxy]:
     session = requests.Session()
     session.trust_env = False
     session.verify = str(chain)
-    running = Proxy(f"https://localhost:{tls}", f"http://localhost:{plain}", logs, process, session)
+    running = Proxy(f"https://localhost:{tls}", f"http://localhost:{plain}", logs, process, session, chain)
     try:
         _wait_until_up(running, directory / "stderr")
         yield running
@@ -444,7 +600,7 @@ def check_proxy(proxy: Proxy, service: Service) -> None:
     bearer = {"Authorization": f"Bearer {token}"}
     get = proxy.session.get
     answer = get(f"{proxy.url}/v1/me/credit", headers=bearer, timeout=5)
-    assert answer.json() == {"version": 2, "credit": 100}
+    assert (answer.json()["version"], answer.json()["credit"]) == (2, 100)
     assert "max-age" in answer.headers["Strict-Transport-Security"]
     assert get(f"{proxy.url}/credit", params={"token": token}, timeout=5).json() == {"credit": 100}
 
@@ -476,6 +632,89 @@ def check_proxy(proxy: Proxy, service: Service) -> None:
     assert request_id in proxy.log()
     assert "/credit" in proxy.log()
     assert token not in proxy.log()
+
+
+@each_proxy
+def test_many_grants_go_through_a_proxy(name: str, service: Service, tmp_path: Path) -> None:
+    """More than any other body may have; nginx gives the first answers while lines are still being sent."""
+    key, openid = key_of(service, "grant", "read"), service.openid_of(f"bulk{name}")
+    service.login(f"bulk{name}")
+    reason = "a reason of some length, " * 7
+    lines = [
+        json.dumps({"openid": openid, "key": f"line-{n}", "amount": 1, "reason": reason}).encode() + b"\n"
+        for n in range(3000)
+    ]
+    assert sum(map(len, lines)) > 10 * 65_536
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson"}
+    with proxying(name, service.port, tmp_path) as proxy:
+        answers = send_bit_by_bit(proxy, lines, headers, early=2500 if name == "nginx" else 0)
+        assert [line["line"] for line in answers] == list(range(1, 3001))
+        assert {line["status"] for line in answers} == {201}
+        # Again and whole, with its length announced: nothing happens twice.
+        again = proxy.session.post(f"{proxy.url}/v1/grants", b"".join(lines), headers=headers, timeout=30)
+        assert [json.loads(line)["replayed"] for line in again.content.splitlines()] == [True] * 3000
+        credit = proxy.session.get(f"{proxy.url}/v1/accounts/{openid}", headers=headers, timeout=5).json()
+        assert credit["credit"] == 3100
+
+
+def send_bit_by_bit(
+    proxy: Proxy, lines: list[bytes], headers: dict[str, str], *, early: int
+) -> list[dict[str, Any]]:
+    """The answers to a bulk grant that is sent bit by bit; `early` of them must be here before its end is."""
+    tls = ssl.create_default_context(cafile=str(proxy.chain))
+    connection = http.client.HTTPSConnection("localhost", urlsplit(proxy.url).port, timeout=20, context=tls)
+    pieces = [b"".join(lines[start : start + 50]) for start in range(0, len(lines), 50)]
+    answers = []
+    with closing(connection):
+        connection.putrequest("POST", "/v1/grants")
+        for header in {**headers, "Transfer-Encoding": "chunked"}.items():
+            connection.putheader(*header)
+        connection.endheaders()
+        for piece in pieces[:-1]:
+            connection.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+            # By and by the service answers, and that must not get in the way of what is still to come.
+            time.sleep(0 if early else 0.02)
+        if early:
+            answer = connection.getresponse()
+            answers = [json.loads(answer.readline()) for _ in range(early)]
+        connection.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(pieces[-1]), pieces[-1]))
+        if not early:
+            answer = connection.getresponse()
+        assert answer.status == 200
+        return answers + [json.loads(line) for line in answer]
+
+
+class FromAddress(requests.adapters.HTTPAdapter):
+    """Requests that come from an address of this machine's choice: all of 127.0.0.0/8 is loopback on Linux."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, source_address=(self._address, 0))
+
+
+@each_proxy
+def test_logins_through_a_proxy_are_counted_by_the_address_of_the_client(
+    name: str, new_service: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDIT_RATE_LOGIN", "2/hour")
+    service = new_service(workers=1)
+    with proxying(name, service.port, tmp_path) as proxy:
+
+        def statuses(address: str) -> list[int]:
+            proxy.session.mount("https://", FromAddress(address))
+            headers = [{}, {"X-Forwarded-For": "203.0.113.7"}, {"X-Forwarded-For": "203.0.113.8, 203.0.113.9"}]
+            return [
+                proxy.session.post(
+                    f"{proxy.url}/login", json={"code": "-"}, headers=given, timeout=5
+                ).status_code
+                for given in headers
+            ]
+
+        assert statuses("127.0.0.1") == [200, 200, 429]
+        assert statuses("127.0.0.2") == [200, 200, 429]
 
 
 @each_proxy

@@ -100,3 +100,56 @@ def test_too_many_that_wait_are_refused_at_once(tmp_path: Path) -> None:
     outcomes = run(submit)
     assert sum(isinstance(outcome, NotCommitted) for outcome in outcomes) == 5000 - 4096
     assert outcomes.count("A") == 4096
+
+
+def test_commands_that_are_handed_in_together_are_answered_in_order_and_each_for_itself(tmp_path: Path) -> None:
+    """Beside others that come one by one; and a bug among them fails its own place only."""
+
+    async def submit() -> list[Any]:
+        commits = group_commit(tmp_path / "file.db", WritableFile, [])
+        many = [f"a{number}" for number in range(700)]  # more than one batch takes
+        many[350] = "bug"
+        outcomes = await asyncio.gather(
+            commits.submit("first"),
+            commits.submit_all(many),
+            commits.submit("between"),
+            commits.submit_all(["x", "bug", "y"]),
+            commits.submit_all([]),
+            commits.submit("last"),
+        )
+        await commits.close()
+        return list(outcomes)
+
+    first, many, between, few, none, last = run(submit)
+    assert (first, between, last, none) == ("FIRST", "BETWEEN", "LAST", [])
+    assert isinstance(many[350], ZeroDivisionError)
+    assert [*many[:350], *many[351:]] == [f"A{number}" for number in range(700) if number != 350]
+    assert (few[0], few[2]) == ("X", "Y")
+    assert isinstance(few[1], ZeroDivisionError)
+
+
+def test_when_the_commit_fails_all_that_were_handed_in_together_are_told(tmp_path: Path) -> None:
+    ended: list[str] = []
+
+    async def submit() -> list[Any]:
+        commits = group_commit(tmp_path / "file.db", FailingDisk, ended)
+        return await asyncio.gather(commits.submit_all(["a", "b"]), commits.submit("c"), return_exceptions=True)
+
+    together, alone = run(submit)
+    assert isinstance(together, OutcomeUnknown)
+    assert isinstance(alone, OutcomeUnknown)
+    assert ended
+
+
+def test_whoever_left_with_many_leaves_the_others_theirs(tmp_path: Path) -> None:
+    async def submit() -> tuple[Any, Any]:
+        commits = group_commit(tmp_path / "file.db", WritableFile, [])
+        leaves = asyncio.create_task(commits.submit_all(["a", "b", "c"]))
+        stays = asyncio.create_task(commits.submit_all(["d", "e"]))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        answer = await stays
+        await commits.close()
+        return answer, leaves.cancelled()
+
+    assert run(submit) == (["D", "E"], True)

@@ -15,8 +15,8 @@ from ledger.verify import describe
 from tests.ledger_processes import Program
 from tests.ledger_samples import (
     BATCHES,
-    FORGED_ROW,
     DAY_US,
+    FORGED_ROW,
     SINCE_US,
     accounts_of,
     assert_sound,

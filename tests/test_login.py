@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from api.problems import LOGIN_FAILURES
+from tests.backend import new_openid
 from tests.conftest import Sandbox, Service, free_port
 
 # Each row of the table of error codes: what WeChat does -> the stable code of the answer.
@@ -170,3 +171,132 @@ def test_a_wrong_secret_is_our_fault_and_logged_loudly(
     assert '"level":"error"' in line
     assert '"errcode":40125' in line
     assert "0123456789abcdef-wrong" not in service.log
+
+
+# -- /v1/sessions --------------------------------------------------------------------------------------
+
+
+def post_session(service: Service, body: object, **query: str) -> requests.Response:
+    return requests.post(f"{service.url}/v1/sessions", json=body, params=query, timeout=15)
+
+
+def delete(service: Service, path: str, token: str | None) -> requests.Response:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return requests.delete(f"{service.url}/v1/sessions{path}", headers=headers, timeout=5)
+
+
+def new_user() -> str:
+    return "u" + new_openid()[1:9].replace("-", "x")
+
+
+def is_logged_in(service: Service, token: str) -> set[int]:
+    """What each of many connections, so each worker, makes of a token."""
+    return {service.get("/v1/me", token).status_code for _ in range(20)}
+
+
+def test_a_code_becomes_a_session(service: Service) -> None:
+    user = new_user()
+    answer = post_session(service, {"code": f"dev-{user}-1"})
+    assert answer.status_code == 201
+    assert list(answer.json()) == ["token"]
+    assert re.fullmatch("[A-Za-z0-9_-]{43}", answer.json()["token"])
+    assert service.get("/v1/me/credit", answer.json()["token"]).json()["credit"] == 100
+    assert service.credit(answer.json()["token"]) == {"credit": 100}, "and the tutorial's routes take it too"
+
+
+STATUSES = {
+    "code-invalid": 401,
+    "code-used": 401,
+    "login-blocked": 403,
+    "login-rate-limited": 429,
+    "wechat-busy": 503,
+    "wechat-quota": 503,
+    "wechat-misconfigured": 502,
+    "wechat-bad-answer": 502,
+    "wechat-unreachable": 503,
+}
+
+
+@pytest.mark.parametrize(("what_wechat_does", "code"), ANSWERS.items())
+def test_each_failure_of_wechat_has_a_status_of_its_own(
+    service: Service, what_wechat_does: str, code: str
+) -> None:
+    answer = post_session(service, {"code": f"{what_wechat_does}-{secrets.token_hex(8)}"})
+    assert answer.status_code == STATUSES[code]
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["code"], problem["status"]) == (code, STATUSES[code])
+    assert problem["detail"] == LOGIN_FAILURES[code][1]
+    assert "token" not in problem
+
+
+def test_a_code_works_once_whichever_route_it_was_presented_to(service: Service, sandbox: Sandbox) -> None:
+    code = sandbox.code("both")
+    assert "token" in post_session(service, {"code": code}).json()
+    assert service.post_login(code).json()["code"] == "code-used"
+    code = sandbox.code("both")
+    assert "token" in service.post_login(code).json()
+    answer = post_session(service, {"code": code})
+    assert (answer.status_code, answer.json()["code"]) == (401, "code-used")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"code": ""},
+        {"code": "a b"},
+        {"code": "x" * 129},
+        {"code": "a\n"},
+        {"code": 1},
+        {"code": "a", "x": 1},
+    ],
+)
+def test_what_cannot_be_a_login_is_a_422(service: Service, body: object) -> None:
+    answer = post_session(service, body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-body")
+
+
+def test_a_query_is_no_part_of_a_login(service: Service) -> None:
+    answer = post_session(service, {"code": "dev-alice-q"}, code="dev-alice-q")
+    assert (answer.status_code, answer.json()["code"]) == (400, "unknown-parameter")
+
+
+def test_logging_out_ends_this_device_in_all_workers_and_no_other(new_service: Callable[..., Service]) -> None:
+    service = new_service(workers=4)
+    phone, tablet, somebody = service.login("alice"), service.login("alice"), service.login("bob")
+    assert delete(service, "/current", None).status_code == 401
+    answer = delete(service, "/current", phone)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert is_logged_in(service, phone) == {401}
+    assert service.get("/checklogin", phone).json() == {"is_login": False}
+    assert "err" in service.credit(phone)
+    assert is_logged_in(service, tablet) == is_logged_in(service, somebody) == {200}
+    assert delete(service, "/current", phone).status_code == 401, "nobody is logged in by it any more"
+
+    laptop = service.login("alice")
+    assert delete(service, "", tablet).status_code == 204
+    assert is_logged_in(service, tablet) == is_logged_in(service, laptop) == {401}
+    assert is_logged_in(service, somebody) == {200}, "all devices of one person"
+    service.stop()
+    service.start()
+    assert is_logged_in(service, tablet) == {401}
+    assert service.credit(service.login("alice")) == {"credit": 100}, "the credit stays"
+
+
+def test_many_that_log_out_at_once_all_do(service: Service) -> None:
+    user = new_user()
+    tokens = [service.login(user) for _ in range(8)]
+    answers: list[int] = []
+    threads = [
+        threading.Thread(
+            target=lambda token=token: answers.append(delete(service, "/current", token).status_code)
+        )
+        for token in tokens[1:]
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [204] * 7
+    assert [service.get("/v1/me", token).status_code for token in tokens] == [200] + [401] * 7

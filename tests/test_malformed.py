@@ -8,11 +8,20 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from tests.backend import SCOPES, new_key
 from tests.conftest import Service
 
 DEEP = b"[" * 30_000 + b"]" * 30_000
-# Each route that reads a body, and the first field of it.
-ROUTES = {"/login": b"code", "/userinfo": b"rawData", "/v1/me/profile": b"nickname"}
+# Routes that read a body, and a field of it that is text.
+ROUTES = {
+    "/login": b"code",
+    "/userinfo": b"rawData",
+    "/v1/me/profile": b"nickname",
+    "/v1/sessions": b"code",
+    "/v1/accounts/oSomebody/grants": b"reason",
+    "/v1/accounts/oSomebody/holds/3/capture": b"reason",
+    "/v1/accounts/oSomebody/freeze": b"reason",
+}
 
 # What is wrong with a body, and the status that says so.
 BODIES: dict[str, tuple[bytes, int | range]] = {
@@ -61,18 +70,28 @@ def check_problem(answer: requests.Response, status: int | range) -> None:
     assert problem["detail"]
 
 
+@pytest.fixture(scope="module")
+def key(_shared_service: Service) -> str:
+    return new_key(_shared_service, *SCOPES)
+
+
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("what", BODIES)
 def test_a_body_that_cannot_be_taken_is_a_4xx_problem(
-    service: Service, token: str, route: str, what: str
+    service: Service, token: str, key: str, route: str, what: str
 ) -> None:
     body, status = BODIES[what]
+    bearer = key if "accounts" in route else token
     body = body.replace(b'"code"', b'"' + ROUTES[route] + b'"')
     answer = requests.request(
         "PUT" if "profile" in route else "POST",
         service.url + route,
         data=body,
-        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+        headers={
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {bearer}",
+            "Idempotency-Key": "k",
+        },
         timeout=10,
     )
     check_problem(answer, status)

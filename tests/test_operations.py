@@ -19,6 +19,7 @@ import requests
 
 from ledger.sqlite import connect
 from scripts.sandbox_wechat import SECRET
+from tests.backend import Backend, exchange, new_account, raw_request
 from tests.conftest import ROOT, Sandbox, Service
 
 
@@ -49,9 +50,10 @@ def test_it_is_not_ready_while_a_database_cannot_be_written(
 def test_it_is_not_ready_when_the_schema_became_another(new_service: Callable[..., Service], name: str) -> None:
     service = new_service()
     other = connect(service.data / name)
-    other.execute("PRAGMA user_version=2")
+    (version,) = other.execute("PRAGMA user_version").fetchone()
+    other.execute("PRAGMA user_version=99")
     assert service.get("/readyz").status_code == 503
-    other.execute("PRAGMA user_version=1")
+    other.execute(f"PRAGMA user_version={version}")
     other.close()
     assert service.get("/readyz").status_code == 200
 
@@ -141,6 +143,44 @@ def test_no_secret_is_ever_logged(new_service: Callable[..., Service], sandbox: 
     service.stop()
     assert len(service.log.splitlines()) > 10
     for secret in (token, code, failing, SECRET, session_key["session_key"]):
+        assert secret not in service.log
+
+
+def test_no_openid_and_no_key_of_a_path_is_ever_logged(new_service: Callable[..., Service]) -> None:
+    """Whose account it is, the log does not say; not of a path that is no route either."""
+    service = new_service()
+    backend, openid = Backend(service), new_account(service)
+    key = f"idempotency-{secrets.token_hex(8)}"
+    backend.grant(openid, 5)
+    backend.write(f"{openid}/spends", {"amount": 1, "reason": "r", "reference": "order-7-secret"}, key=key)
+    backend.events(openid, limit=1)
+    backend.account(openid)
+    assert backend.post(f"{openid}/holds/2/capture", {"reason": "r"}).status_code == 404
+    paths = [
+        f"/v1/accounts/{openid}/nothing",
+        f"/v1/accounts/{openid}/",
+        f"/v1/accounts//{openid}",
+        f"//v1/accounts/{openid}",
+        f"/v1/accounts/{openid}/grants/",
+        f"/v1/accounts/{openid}%2fgrants",
+        f"/v2/accounts/{openid}",
+        f"/v1/accounts/{openid}.",
+        f"/v1/accounts/%20{openid}/events?token={openid}",
+    ]
+    for path in paths:
+        for secret in (backend.secret, None):
+            headers = [] if secret is None else [("Authorization", f"Bearer {secret}")]
+            assert exchange(service, raw_request("GET", path, headers))[0] in (400, 401, 404), path
+    requests.delete(f"{service.url}/v1/accounts/{openid}", headers=backend.headers(), timeout=5)
+    line = f'{{"openid":"{openid}","key":"{key}-2","amount":1,"reason":"r"}}'
+    headers = {**backend.headers(), "Content-Type": "application/x-ndjson"}
+    for body in (line, line + "x", "{"):
+        requests.post(f"{service.url}/v1/grants", data=body, headers=headers, timeout=5)
+    service.stop()
+    lines = [json.loads(each) for each in service.log.splitlines()]
+    assert "/v1/accounts/{openid}/spends" in {each.get("path") for each in lines}
+    assert len([each for each in lines if each.get("event") == "request"]) >= 25
+    for secret in (openid, key, backend.secret, backend.secret[16:], "order-7-secret"):
         assert secret not in service.log
 
 
@@ -250,6 +290,10 @@ def test_it_refuses_to_start_without_its_wechat_settings(stopped: Service, name:
         ("WECHAT_SECRET", "with a space"),
         ("CREDIT_BIND", "127.0.0.1:99999"),
         ("CREDIT_DATA", "/proc/nowhere"),
+        ("CREDIT_RATE_KEY", "fast"),
+        ("CREDIT_RATE_TOKEN", "0/minute"),
+        ("CREDIT_RATE_LOGIN", "1/second;5/minute"),
+        ("CREDIT_CHECKIN", "5,5,20"),
     ],
 )
 def test_it_refuses_to_start_on_a_wrong_setting_and_names_it(stopped: Service, name: str, value: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
+from ledger.committer import microseconds_now
 from ledger.statement import Reader
 from tests.conftest import Sandbox, Service
 
@@ -66,7 +67,7 @@ def test_a_refused_login_creates_no_account_and_no_shared_user_named_undefined(s
     answer = service.post_login(f"fault-40029-{secrets.token_hex(8)}").json()
     assert "token" not in answer
     reader = Reader(service.data / "ledger.db")
-    assert reader.standing("undefined") is None
+    assert reader.standing("undefined", microseconds_now()) is None
     reader.close()
 
 
@@ -133,7 +134,7 @@ def test_32_first_logins_at_once_over_4_processes_are_one_registration_and_one_g
     assert all("token" in answer for answer in answers), answers
     assert len({answer["token"] for answer in answers}) == 32
     reader = Reader(service.data / "ledger.db")
-    events = reader.page(service.openid_of("newcomer"))
+    events = reader.page(service.openid_of("newcomer"), microseconds_now()).events
     reader.close()
     assert [event.type for event in events] == ["CreditGranted", "UserRegistered"]
     assert service.credit(answers[0]["token"]) == {"credit": 100}
