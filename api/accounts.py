@@ -45,9 +45,9 @@ from ledger.commands import (
     UnfreezeAccount,
 )
 from ledger.committer import microseconds_now
-from ledger.decide import REFUSALS
 from ledger.errors import AccountNotFound
 from ledger.events import EVENT_TYPES, MAX_CREDIT
+from ledger.refusals import REFUSALS
 from ledger.statement import MAX_PAGE, Reader
 
 READ: Final = frozenset({"read", "audit"})

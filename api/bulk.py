@@ -132,7 +132,8 @@ class _Run:
                 if not text.strip():  # among others what follows the last line feed
                     continue
                 if self._line > MAX_LINES:
-                    batch.append(self._refuse(413, "too-many-lines", f"{MAX_LINES} are read; send the rest anew."))
+                    detail = f"{MAX_LINES} are read; send the rest anew."
+                    batch.append(self._refuse(413, "too-many-lines", detail))
                     yield batch
                     async for _ in pieces:  # it may send all of it before it reads an answer, so let it
                         pass

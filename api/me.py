@@ -8,11 +8,11 @@ from api.accounts import BEFORE, LIMIT, NEXT_PAGE, perform
 from api.incoming import ProfileBody
 from api.operation import DRY_RUN, IDEMPOTENCY_KEY, USER, Received, Resource, operation
 from api.outgoing import CheckinView, CreditView, EventPage, Written, view_holds, view_lots, view_page
-from ledger.account import Account
+from ledger.account import Account, streak_at
 from ledger.commands import CheckIn
 from ledger.committer import microseconds_now
-from ledger.decide import REFUSALS, streak_at
 from ledger.errors import AccountNotFound
+from ledger.refusals import REFUSALS
 from ledger.statement import rfc3339
 
 _DEFAULT_PAGE = 20

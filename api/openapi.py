@@ -130,6 +130,8 @@ def _operation(path: str, method: str, operation: Operation, schemas: dict[str, 
             "description": parameter.description,
             "schema": parameter.schema,
         }
+        # A key of its own for each, so that the examples can be tried one after the other.
+        | ({"example": f"order-1042-{path.rpartition('/')[2]}"} if parameter is IDEMPOTENCY_KEY else {})
         for parameter in operation.parameters
     ]
     scheme = "token" if operation.scopes == USER else "key"

@@ -217,7 +217,7 @@ def integer(most: int) -> Callable[[str], int | None]:
 IDEMPOTENCY_KEY: Final = Parameter(
     "Idempotency-Key",
     "header",
-    {"type": "string", "pattern": _KEY, "examples": ["order-1042-grant"]},
+    {"type": "string", "pattern": _KEY},
     "Makes it happen once, however often it is sent: keys are per account and never expire.",
     _key,
     "1 to 255 visible ASCII characters, quoted or bare",

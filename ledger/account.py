@@ -26,6 +26,10 @@ from ledger.events import (
 # The hash that the first event of every account is chained to.
 GENESIS: Final = bytes(32)
 
+DAY_US: Final = 86_400_000_000
+# China has had one time zone without summer time since 1991.
+_SHANGHAI_US: Final = 8 * 3_600_000_000
+
 
 class Lot(msgspec.Struct, frozen=True, array_like=True):
     """What can be spent of the grant recorded as event `grant` until it expires. Never an empty one."""
@@ -223,3 +227,19 @@ def _put(lots: tuple[Lot, ...], parts: Parts) -> tuple[Lot, ...]:
             credit = part.amount + (0 if there is None else there.credit)
             by_grant[part.grant] = Lot(part.expires_at_us, part.grant, credit)
     return tuple(sorted(by_grant.values(), key=_by_expiry))
+
+
+def day_of(now_us: int) -> int:
+    """The day in Shanghai, counted from 1970-01-01."""
+    return (now_us + _SHANGHAI_US) // DAY_US
+
+
+def day_begins_us(day: int) -> int:
+    """When that day begins in Shanghai, in microseconds since 1970 UTC."""
+    return day * DAY_US - _SHANGHAI_US
+
+
+def streak_at(balance: Balance, now_us: int) -> tuple[bool, int]:
+    """Whether the check-in of the day at `now_us` is done, and how many days in a row lead up to it."""
+    day = day_of(now_us)
+    return day <= balance.checkin_day, balance.streak if day <= balance.checkin_day + 1 else 0

@@ -2,9 +2,7 @@
 
 from typing import Final
 
-import msgspec
-
-from ledger.account import Account, Balance
+from ledger.account import DAY_US, Account, Balance, day_begins_us, day_of, streak_at
 from ledger.commands import (
     CaptureHold,
     CheckIn,
@@ -31,12 +29,9 @@ from ledger.errors import (
     GrantNotFound,
     HoldNotFound,
     HoldSettled,
-    InsufficientCredit,
-    KeyReused,
     NotFrozen,
     NothingToRevoke,
     NotInFuture,
-    Refusal,
     ReversalExceedsSpend,
     SpendNotFound,
     TooManyOpen,
@@ -56,50 +51,22 @@ from ledger.events import (
     HoldReleased,
     Parts,
     SpendReversed,
+    Subject,
     UserRegistered,
 )
 from ledger.lots import first_to_expire, split, still_good
 
 # Everything that reads or writes an account costs as much as it has open lots and holds; so that has a bound.
 MAX_OPEN: Final = 1000
-DEFAULT_HOLD_US: Final = 7 * 86_400_000_000
-_DAY_US: Final = 86_400_000_000
-# China has had one time zone without summer time since 1991.
-_SHANGHAI_US: Final = 8 * 3_600_000_000
-
-# Why each command can be refused, in order of precedence: the first that is true is the answer. KeyReused comes
-# before all else because a key is looked up before the account is; VersionMismatch is for a Submission with an
-# `expected_version`; AccountIsFrozen for one that is not an operator's.
-_FIRST: Final = (KeyReused, AccountNotFound, VersionMismatch)
-REFUSALS: Final[dict[type[Command], tuple[type[Refusal], ...]]] = {
-    RegisterUser: (),
-    GrantCredit: (*_FIRST, AccountIsFrozen, NotInFuture, CreditLimitExceeded, TooManyOpen),
-    SpendCredit: (*_FIRST, AccountIsFrozen, InsufficientCredit),
-    HoldCredit: (*_FIRST, AccountIsFrozen, NotInFuture, InsufficientCredit, TooManyOpen),
-    CaptureHold: (*_FIRST, AccountIsFrozen, HoldNotFound, HoldSettled, CaptureExceedsHold),
-    ReleaseHold: (*_FIRST, AccountIsFrozen, HoldNotFound, HoldSettled),
-    ReverseSpend: (*_FIRST, SpendNotFound, ReversalExceedsSpend),
-    RevokeGrant: (*_FIRST, AccountIsFrozen, GrantNotFound, NothingToRevoke),
-    FreezeAccount: (*_FIRST, AlreadyFrozen),
-    UnfreezeAccount: (*_FIRST, NotFrozen),
-    CheckIn: (*_FIRST, AccountIsFrozen, AlreadyCheckedIn, CreditLimitExceeded),
-    RecordLapses: (AccountNotFound, VersionMismatch),
-}
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """An earlier event that a command is about, and how much of it was reversed or revoked since."""
-
-    event: Event
-    corrected: int
+DEFAULT_HOLD_US: Final = 7 * DAY_US
 
 
 def decide(account: Account, submission: Submission, subject: Subject | None, now_us: int) -> tuple[Event, ...]:
     """The events that the submitted command leads to, in the order they happen, or a Refusal.
 
     `account` is as it is at `now_us`, with all that lapsed by then; `subject` the event that the command
-    names, None where there is none. The last event is what was asked for. REFUSALS says which refusals
-    there are and which comes first.
+    names, None where there is none. The last event is what was asked for. `ledger.refusals` says which
+    refusals there are and which comes first.
     """
     command = submission.command
     if isinstance(command, RegisterUser):
@@ -238,21 +205,15 @@ def _revoke(balance: Balance, command: RevokeGrant, actor: str, subject: Subject
     return GrantRevoked(command.grant, amount, gone - held, held, command.reason, actor, reference)
 
 
-def streak_at(balance: Balance, now_us: int) -> tuple[bool, int]:
-    """Whether the check-in of the day at `now_us` is done, and how many days in a row lead up to it."""
-    day = (now_us + _SHANGHAI_US) // _DAY_US
-    return day <= balance.checkin_day, balance.streak if day <= balance.checkin_day + 1 else 0
-
-
 def _check_in(balance: Balance, command: CheckIn, now_us: int) -> tuple[Event, ...]:
     done, streak = streak_at(balance, now_us)
     if done:
-        raise AlreadyCheckedIn(streak, (balance.checkin_day + 1) * _DAY_US - _SHANGHAI_US)
-    day, streak = (now_us + _SHANGHAI_US) // _DAY_US, streak + 1
+        raise AlreadyCheckedIn(streak, day_begins_us(balance.checkin_day + 1))
+    streak += 1
     reward = command.rewards[min(streak, len(command.rewards)) - 1]
     _check_limit(balance, reward)
     grant = CreditGranted(reward, "checkin", f"rule:checkin/{command.rules}")
-    return CheckedIn(day, streak, command.rules), grant
+    return CheckedIn(day_of(now_us), streak, command.rules), grant
 
 
 def _check_limit(balance: Balance, amount: int) -> None:

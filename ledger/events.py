@@ -184,6 +184,13 @@ Event = (
 EVENT_TYPES: Final[dict[str, type[Event]]] = {cls.__name__: cls for cls in Event.__args__}
 
 
+class Subject(msgspec.Struct, frozen=True):
+    """An earlier event that a command is about, and how much of it was reversed or revoked since."""
+
+    event: Event
+    corrected: int
+
+
 class Recorded(msgspec.Struct, frozen=True):
     """One row of the log without its `position`, which is not part of the contract.
 

@@ -7,9 +7,9 @@ import msgspec
 from ledger.account import Account
 from ledger.chain import link
 from ledger.commands import Submission, fingerprint, key_of, subject_of
-from ledger.decide import Subject, decide
+from ledger.decide import decide
 from ledger.errors import KeyReused
-from ledger.events import Recorded
+from ledger.events import Recorded, Subject
 from ledger.lapse import settle
 
 

@@ -7,8 +7,7 @@ from typing import Final
 import msgspec
 
 from ledger.account import Account
-from ledger.decide import Subject
-from ledger.events import Recorded, decode
+from ledger.events import Recorded, Subject, decode
 from ledger.projection import COLUMNS, Row, from_row, to_row
 from ledger.schema import open_ledger
 from ledger.sqlite import WritableFile

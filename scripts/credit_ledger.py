@@ -1,4 +1,4 @@
-"""The command line: audit, replay, statement, grant, expire, key. Safe while the service runs; finds the data as it does."""
+"""The command line: audit, replay, statement, grant, expire, key. Safe while the service runs."""
 
 import json
 import sys

@@ -13,6 +13,7 @@ from ledger.committer import microseconds_now
 from ledger.sqlite import connect
 from ledger.statement import Reader
 from ledger.verify import audit
+from tests.backend import Backend
 from tests.conftest import Service
 
 GRANTS = 1000
@@ -23,9 +24,10 @@ CLIENTS = 16
 def test_kill_9_during_1000_grants_loses_no_acknowledged_one(
     new_service: Callable[..., Service], victim: str
 ) -> None:
-    service = new_service(workers=3, app="scripts.bench_app:from_environment()")
+    service = new_service(workers=3)
     token = service.login("alice")
     openid = service.openid_of("alice")
+    backend = Backend(service, "grant")
     acknowledged: dict[str, int] = {}
     unknown: set[str] = set()
     numbers = iter(range(GRANTS))
@@ -39,11 +41,11 @@ def test_kill_9_during_1000_grants_loses_no_acknowledged_one(
             if number is None:
                 return
             key = f"grant-{number}"
-            body = {"openid": openid, "amount": 1, "reason": "r", "key": key}
+            url, body = f"{service.url}/v1/accounts/{openid}/grants", {"amount": 1, "reason": "r"}
             try:
-                answer = session.post(f"{service.url}/bench/grant", json=body, timeout=10)
-                assert answer.status_code == 200, answer.text
-                acknowledged[key] = answer.json()["version"]
+                answer = session.post(url, json=body, headers=backend.headers(key), timeout=10)
+                assert answer.status_code == 201, answer.text
+                acknowledged[key] = answer.json()["event"]["version"]
             except requests.RequestException:
                 unknown.add(key)
                 time.sleep(0.05)  # where all workers are gone, do not burn every number on refused connections

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(path for folder in ("ledger", "api", "scripts") for path in (ROOT / folder).glob("**/*.py"))
 TESTS = sorted((ROOT / "tests").glob("*.py"))
 
-PURE = {"events", "commands", "account", "lots", "decide", "errors", "chain", "lapse", "projection"}
+PURE = {"events", "refusals", "commands", "account", "lots", "decide", "errors", "chain", "lapse", "projection"}
 # What each module of the ledger may import from it: one way, from what decides to what stores to what serves.
 LEDGER_IMPORTS: dict[str, set[str]] = {
     "__init__": set(),
@@ -23,6 +23,7 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
     "events": {"errors"},
     "commands": {"errors", "events"},
     "account": {"errors", "events"},
+    "refusals": {"commands", "errors"},
     "lots": {"account", "errors", "events"},
     "decide": {"account", "commands", "errors", "events", "lots"},
     "chain": {"account", "events"},
@@ -31,7 +32,7 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
     "projection": {"account", "errors"},
     "sqlite": {"errors"},
     "schema": {"errors", "events", "sqlite"},
-    "log": {"account", "decide", "events", "projection", "schema", "sqlite"},
+    "log": {"account", "events", "projection", "schema", "sqlite"},
     "committer": {"commands", "errors", "execute", "log", "sqlite"},
     "statement": {"account", "chain", "events", "lapse", "log", "projection", "schema", "sqlite"},
     "verify": {"account", "chain", "errors", "events", "lapse", "log", "projection", "sqlite"},
@@ -39,7 +40,8 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
 }
 # `ledger.sqlite` is what access.db shares with the log: how a file is opened, and the turnstile.
 SEEN_FROM_OUTSIDE = {
-    "commands", "committer", "errors", "events", "execute", "replay", "schema", "sqlite", "statement", "verify",
+    "account", "commands", "committer", "errors", "events", "execute", "refusals", "replay", "schema", "sqlite",
+    "statement", "verify",
 }  # fmt: skip
 SQL = {"ledger/schema.py", "ledger/log.py", "ledger/statement.py", "ledger/sqlite.py", "api/access.py"}
 IMPURE = {

@@ -21,7 +21,7 @@ from ledger.commands import (
     UnfreezeAccount,
     key_of,
 )
-from ledger.decide import MAX_OPEN, REFUSALS
+from ledger.decide import MAX_OPEN
 from ledger.errors import (
     AccountIsFrozen,
     AccountNotFound,
@@ -44,6 +44,7 @@ from ledger.errors import (
     VersionMismatch,
 )
 from ledger.execute import Outcome
+from ledger.refusals import REFUSALS
 from tests.ledger_samples import (
     ACTOR,
     DAY_US,

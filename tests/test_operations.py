@@ -187,9 +187,8 @@ def test_no_openid_and_no_key_of_a_path_is_ever_logged(new_service: Callable[...
 def test_sigterm_loses_no_answered_request_and_finishes_what_is_in_flight(
     new_service: Callable[..., Service],
 ) -> None:
-    service = new_service(app="scripts.bench_app:from_environment()")
-    service.login("alice")
-    openid = service.openid_of("alice")
+    service = new_service()
+    openid, backend = new_account(service), Backend(service, "grant")
     answered: list[str] = []
     broken: list[str] = []
 
@@ -197,13 +196,13 @@ def test_sigterm_loses_no_answered_request_and_finishes_what_is_in_flight(
         with requests.Session() as session:
             for number in range(100_000):
                 key = f"{thread}-{number}"
-                body = {"openid": openid, "amount": 1, "reason": "r", "key": key}
+                url, body = f"{service.url}/v1/accounts/{openid}/grants", {"amount": 1, "reason": "r"}
                 try:
-                    answer = session.post(f"{service.url}/bench/grant", json=body, timeout=10)
+                    answer = session.post(url, json=body, headers=backend.headers(key), timeout=10)
                 except requests.ConnectionError:
                     broken.append(key)
                     return
-                assert answer.status_code == 200, answer.text
+                assert answer.status_code == 201, answer.text
                 answered.append(key)
 
     threads = [threading.Thread(target=grant, args=(thread,)) for thread in range(8)]
