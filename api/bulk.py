@@ -18,6 +18,7 @@ from api.incoming import GrantLine
 from api.operation import DRY_RUN, Received, Resource, operation
 from api.outgoing import GrantedLine
 from api.problems import REFUSAL_STATUS, Problem, fault_code
+from api.service import Service
 from ledger.commands import Submission
 from ledger.errors import NotCommitted, OutcomeUnknown, Refusal
 from ledger.execute import Outcome
@@ -30,6 +31,8 @@ MAX_LINE_BYTES: Final = 4096
 _AT_ONCE: Final = 512
 # For each piece of the body; the whole may take as long as it does.
 _PIECE_DEADLINE_S: Final = 20.0
+# More batches than these, of all clients together, take turns: what waits for the disk has an end.
+_BATCHES_AT_ONCE: Final = 4
 _READ_BYTES: Final = 64 * 1024
 NDJSON: Final = "application/x-ndjson"
 
@@ -42,6 +45,10 @@ _encoder: Final = msgspec.json.Encoder()
 
 class BulkGrants(Resource):
     """`POST /v1/grants`."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self.turns = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
     @operation(
         "Grant credit to many accounts: up to 100,000 lines, streamed",
@@ -98,8 +105,9 @@ class _Answers:
 class _Run:
     """One bulk request on its way through."""
 
-    def __init__(self, resource: Resource, request: Received[Any]) -> None:
+    def __init__(self, resource: BulkGrants, request: Received[Any]) -> None:
         self._commits = resource.service.ledger_commits
+        self._turns = resource.turns
         self._stream: Any = request.req.stream
         self._actor, self._operator = request.actor, request.operator
         self._dry_run = bool(request.given["dry_run"])
@@ -177,7 +185,8 @@ class _Run:
         outcomes: list[Outcome | Exception] = []
         try:
             if submissions:
-                outcomes = await self._commits.submit_all(submissions)
+                async with self._turns:
+                    outcomes = await self._commits.submit_all(submissions)
         except (NotCommitted, OutcomeUnknown) as fault:
             log.error("not written", error=str(fault))
             outcomes = [fault] * len(submissions)
@@ -192,7 +201,7 @@ class _Run:
                 status = 200 if self._dry_run and not outcome.replayed else 201
                 return GrantedLine(line, status, openid, outcome.version, outcome.credit, outcome.replayed)
             case Refusal():
-                answer = _refused(line, REFUSAL_STATUS[type(outcome)], outcome.code, str(outcome))
+                answer = _refused(line, REFUSAL_STATUS[type(outcome)], outcome.code, outcome.sentence())
             case NotCommitted() | OutcomeUnknown():
                 answer = _refused(line, 503, fault_code(outcome), "Send this line again; it lands once.")
             case _:

@@ -44,7 +44,7 @@ def page() -> bytes:
     chapters = (
         ("Events", "What is recorded, by <code>type</code>: never changed, never deleted.", events),
         ("Refusals", "What the ledger refuses, with the figures that it says why with.", refusals),
-        ("What is sent and answered", "Fields that are not required can be left out or null.", others),
+        ("What is sent and answered", "An optional field can be left out.", others),
     )
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -63,7 +63,10 @@ def page() -> bytes:
         parts += [_operation(*each, api) for each in _operations(api) if tag["name"] in each[2]["tags"]]
     for title, about, named in chapters:
         parts.append(f'<h2 id="{_slug(title)}">{title}</h2><p class="dim">{about}</p>')
-        parts += [_schema(name, schema) for name, schema in named.items()]
+        if named is refusals:
+            parts.append(f"<table>{''.join(_refusal(schema) for schema in refusals.values())}</table>")
+        else:
+            parts += [_schema(name, schema) for name, schema in named.items()]
     return "".join([*parts, "</main></body></html>"]).encode()
 
 
@@ -74,7 +77,7 @@ def _operations(api: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]
 
 
 def _contents(api: dict[str, Any], chapters: list[str]) -> Iterator[str]:
-    yield '<nav aria-label="Contents">'
+    yield '<nav aria-label="Contents"><p class="name">Credit Ledger</p>'
     for tag in api["tags"]:
         yield f'<h2><a href="#tag-{tag["name"]}">{tag["name"]}</a></h2><ul>'
         for path, method, operation in _operations(api):
@@ -185,13 +188,20 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
     rows = [
         (f"<code>{field}</code>" + ("" if field in required else "<small>optional</small>"), _field(kind))
         for field, kind in schema.get("properties", {}).items()
-        if "const" not in kind
     ]
-    parts = [f'<section id="{name}"><h3><code>{name}</code></h3>']
-    if "allOf" in schema:
-        constants = schema["properties"]
-        parts.append(f"<p><code>{constants['status']['const']} {constants['code']['const']}</code></p>")
-    return "".join([*parts, f"<p>{_prose(schema.get('description', ''))}</p>", _table("", rows), "</section>"])
+    about = _prose(schema.get("description", ""))
+    return f'<section id="{name}"><h3><code>{name}</code></h3><p>{about}</p>{_table("", rows)}</section>'
+
+
+def _refusal(schema: dict[str, Any]) -> str:
+    """A row of the table of refusals: status and code, the sentence, and the figures."""
+    constants = schema["properties"]
+    figures = ", ".join(f"<code>{name}</code>" for name in schema["required"])
+    return (
+        f'<tr id="{schema["title"]}"><th scope="row">{constants["status"]["const"]} '
+        f"<code>{constants['code']['const']}</code></th>"
+        f'<td>{_prose(schema["description"])} <span class="dim">Figures: {figures}</span></td></tr>'
+    )
 
 
 def _field(field: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; padding: 1.5rem
   border-right: 1px solid var(--line); background: var(--soft); font-size: .9rem; }
 nav h2, h4 { font-size: .78rem; text-transform: uppercase; letter-spacing: .05em; color: var(--dim); }
 nav h2 { margin: 1.2rem 0 .3rem; } nav h2 a { color: inherit; }
+nav .name { font-weight: 700; font-size: 1.05rem; margin: 0; }
 nav ul { list-style: none; margin: 0; padding: 0; }
 nav li a { display: block; padding: .17rem 0 .17rem 3.6rem; text-indent: -3.6rem; color: inherit;
   overflow-wrap: anywhere; }
@@ -30,7 +31,7 @@ main > h2 { margin: 3.5rem 0 .2rem; font-size: 1.45rem; } main > h2::first-lette
 h3 { margin: 0; font-size: 1.08rem; overflow-wrap: anywhere; } h3 code { font-size: .95em; }
 h4 { margin: 1.3rem 0 .3rem; } h4 code, h4 a { text-transform: none; letter-spacing: 0; }
 section { border-top: 1px solid var(--line); padding: 1.6rem 0 .8rem; margin-top: 1.2rem; }
-section:target > h3 { background: var(--mark); }
+section:target > h3, tr:target > * { background: var(--mark); }
 p, main ul { margin: .4rem 0; } .dim { color: var(--dim); }
 .method { font-weight: 700; } .get { color: var(--get); } .post { color: var(--post); }
 .put { color: var(--put); } .delete { color: var(--delete); }

@@ -157,7 +157,7 @@ class ReleaseBody(Body, frozen=True):
 class ReversalBody(Body, frozen=True):
     """What to give back of the event `spend` (a spend or a capture): all that is left without `amount`."""
 
-    spend: Annotated[Version, msgspec.Meta(description="the version of that event", examples=[3])]
+    spend: Annotated[Version, msgspec.Meta(description="the version of that event", examples=[4])]
     reason: Reason
     amount: Credits | None = None
     reference: Reference | None = None

@@ -169,7 +169,8 @@ def _responses(path: str, method: str, operation: Operation) -> dict[str, Any]:
 
 
 def _good(operation: Operation) -> dict[str, Any]:
-    response: dict[str, Any] = {"description": operation.summary + "."}
+    done = "Done." if operation.answer is None else operation.answer.__doc__.strip()
+    response: dict[str, Any] = {"description": done}
     names = ["X-Request-ID"]
     if IDEMPOTENCY_KEY in operation.parameters:
         names.append("Idempotent-Replayed")

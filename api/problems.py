@@ -135,7 +135,7 @@ async def _refused(
 ) -> None:
     REFUSALS.labels(refusal.code).inc()
     status = REFUSAL_STATUS[type(refusal)]
-    write_problem(resp, status, refusal.code, (type(refusal).__doc__ or "").strip(), refusal.figures())
+    write_problem(resp, status, refusal.code, refusal.sentence(), refusal.figures())
 
 
 async def _invalid(

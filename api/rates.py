@@ -80,7 +80,7 @@ class Rates:
         self._count(self._settings.rate_token, "token", token_hash.hex())
 
     def count_login(self, req: falcon.asgi.Request) -> None:
-        self._count(self._settings.rate_login, "login", address_of(req))
+        self._count(self._settings.rate_login, "address", address_of(req))
 
     def _count(self, allowed: RateLimitItem | None, kind: str, who: str) -> None:
         """Count one more request; raises a 429 Problem when that is one too many."""
@@ -89,7 +89,7 @@ class Rates:
         ends = self._limiter.get_window_stats(allowed, kind, who).reset_time
         wait_s = max(1, round(ends - time.time() + 0.5))
         problem = Problem(
-            429, "rate-limited", f"More than {allowed} with this {kind}; wait.", retry_after_s=wait_s
+            429, "rate-limited", f"More than {allowed} from this {kind}; wait.", retry_after_s=wait_s
         )
         problem.headers = {"Retry-After": str(wait_s)}
         raise problem

@@ -4,6 +4,7 @@ A `Refusal` is a fact about the command and the account: nothing was written, it
 `LedgerFault` is a fact about this process or its disk.
 """
 
+import re
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -25,6 +26,11 @@ class Refusal(Exception):
 
     def figures(self) -> dict[str, int | str]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def sentence(self) -> str:
+        """Why, for people: the docstring, with the figures in the places of their names."""
+        figures = self.figures()
+        return re.sub(r"`(\w+)`", lambda name: str(figures[name[1]]), (self.__doc__ or "").strip())
 
     def __str__(self) -> str:
         return f"{self.code}: " + ", ".join(f"{name} {value}" for name, value in self.figures().items())
@@ -184,7 +190,7 @@ class NotFrozen(Refusal):
 
 @dataclass
 class AlreadyCheckedIn(Refusal):
-    """Checked in already on this day in Shanghai; the next day there begins at `next_us`."""
+    """Checked in already today, by the calendar of Shanghai."""
 
     code: ClassVar[str] = "already-checked-in"
     retry_helps: ClassVar[bool] = True

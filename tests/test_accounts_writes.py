@@ -381,7 +381,8 @@ def test_a_refusal_says_why_with_figures_and_records_nothing(
     assert answer.status_code == REFUSAL_STATUS[refusal] == STATUS.get(refusal.code, 409)
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = answer.json()
-    assert problem.pop("detail") == (refusal.__doc__ or "").strip()
+    assert problem.pop("detail") == refusal(**figures).sentence()
+    assert "`" not in answer.text
     assert problem.pop("title")
     assert problem == {"type": "about:blank", "status": answer.status_code, "code": refusal.code, **figures}
     version = backend.account(openid)["version"]

@@ -18,7 +18,7 @@ from scripts.bench_table import BEGIN, END
 from tests.conftest import ROOT, Service
 
 _ROW = re.compile(r"\| .+ \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \|")
-_TARGET = re.compile(r"\| .+ \| [≥≤] ([\d.]+) \| ([\d.]+) \| ([\d.]+)–([\d.]+) \| .+ \|")
+_TARGET = re.compile(r"\| .+ \| [≥≤] ([\d.]+) \| (-?[\d.]+) \| (-?[\d.]+)–(-?[\d.]+) \| .+ \|")
 _BEFORE = "# Credit Ledger 积分\r\n\n  text with <!-- another comment -->\n"
 _AFTER = "\n\n## After\tit\nno newline at the end"
 
@@ -28,14 +28,14 @@ def test_bench_writes_its_table_between_the_markers_and_leaves_no_process(tmp_pa
     files = [tmp_path / "README.md", tmp_path / "README.zh-CN.md"]
     for file in files:
         file.write_bytes(f"{_BEFORE}{BEGIN}\nold\n{END}{_AFTER}".encode())
-    options = ["--rounds", "1", "--seconds", "1", "--write", "--readmes", str(tmp_path)]
+    options = ["--quick", "--rounds", "1", "--seconds", "1", "--write", "--readmes", str(tmp_path)]
     run = subprocess.run(
         [sys.executable, "-m", "scripts.bench_run", *options],
         cwd=ROOT,
         env={**os.environ, "STARTED_BY": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     # A target missed on a busy machine ends with 1 as well, but only after everything was checked and written.
     assert run.returncode == 0 or (run.returncode == 1 and run.stderr.startswith("Missed: ")), run.stderr
@@ -49,11 +49,11 @@ def test_bench_writes_its_table_between_the_markers_and_leaves_no_process(tmp_pa
     assert tables[0] == run.stdout
     figures = [[row.groups() for row in _ROW.finditer(table)] for table in tables]
     assert figures[0] == figures[1]
-    assert len(figures[0]) == 5
+    assert len(figures[0]) == 7
     assert all(float(number.replace(",", "")) > 0 for row in figures[0] for number in row)
     bounds = [[row.groups() for row in _TARGET.finditer(table)] for table in tables]
     assert bounds[0] == bounds[1]
-    assert [float(row[0]) for row in bounds[0]] == [0.6, 0.4, 4, 80]
+    assert [float(row[0]) for row in bounds[0]] == [0.6, 0.4, 4, 1.5, 5, 10_000, 10, 80]
     assert "Measured by `scripts/bench`" in tables[0]
     assert "请求/秒" in tables[1]
 
@@ -83,17 +83,10 @@ def test_bench_says_which_file_has_no_markers(tmp_path: Path) -> None:
 def test_the_routes_of_the_benchmark_are_in_no_other_app(
     new_service: Callable[..., Service], service: Service
 ) -> None:
-    """`/bench/grant` gives credit to whoever asks: it must exist only where it was asked for."""
     measured = new_service(app="scripts.bench_app:from_environment()")
-    openid = measured.openid_of("alice")
-    token = measured.login("alice")
-    grant = {"openid": openid, "amount": 7, "reason": "benchmark", "key": "k1"}
-    for _ in range(2):  # the second is the same grant again
-        answer = requests.post(f"{measured.url}/bench/grant", json=grant, timeout=5)
-        assert (answer.status_code, answer.json()) == (200, {"credit": 107, "version": 3})
-    assert measured.credit(token) == {"credit": 107}
+    grant = {"amount": 7, "reason": "benchmark"}
     assert requests.post(f"{measured.url}/bench/hello", json=grant, timeout=5).json() == {"hello": "world"}
+    assert requests.get(f"{measured.url}/bench/hello", timeout=5).json() == {"hello": "world"}
     assert requests.post(f"{measured.url}/bench/hello", json={"amount": 7}, timeout=5).status_code == 422
 
-    for path in ("/bench/grant", "/bench/hello"):
-        assert requests.post(f"{service.url}{path}", json=grant, timeout=5).status_code == 404
+    assert requests.post(f"{service.url}/bench/hello", json=grant, timeout=5).status_code == 404

@@ -185,7 +185,7 @@ def test_the_bounds_documented_are_the_bounds() -> None:
         assert re.search(f"{MAX_OPEN:,} (open lots|份)", readme.read_text())
         assert f"{MAX_LINES:,}" in readme.read_text()
     for page in APIS:
-        lines = re.findall(r"(?<!第 )\b([\d,]+)\s(?:lines|行)", page.read_text())
+        lines = re.findall(r"(?<!第 )(?<![\d,])([\d,]+)\s(?:lines|行)", page.read_text())
         assert set(lines) == {f"{MAX_LINES:,}"}
         assert f"{MAX_OPEN:,}" in page.read_text()
         assert f"{MAX_LINE_BYTES:,}" in page.read_text()
