@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from api.accounts import GRANT
+from api.callers import NO_LIVE_KEY, live_key
 from api.incoming import GrantLine
 from api.operation import DRY_RUN, Received, Resource, operation
 from api.outgoing import GrantedLine
@@ -31,6 +32,8 @@ MAX_LINE_BYTES: Final = 4096
 _AT_ONCE: Final = 512
 # For each piece of the body; the whole may take as long as it does.
 _PIECE_DEADLINE_S: Final = 20.0
+# When nothing came for so long, what did come is granted and answered.
+_PAUSE_S: Final = 0.05
 # More batches than these, of all clients together, take turns: what waits for the disk has an end.
 _BATCHES_AT_ONCE: Final = 4
 _READ_BYTES: Final = 64 * 1024
@@ -106,9 +109,9 @@ class _Run:
     """One bulk request on its way through."""
 
     def __init__(self, resource: BulkGrants, request: Received[Any]) -> None:
-        self._commits = resource.service.ledger_commits
+        self._service = resource.service
         self._turns = resource.turns
-        self._stream: Any = request.req.stream
+        self._req = request.req
         self._actor, self._operator = request.actor, request.operator
         self._dry_run = bool(request.given["dry_run"])
         self._line = 0
@@ -117,65 +120,81 @@ class _Run:
 
     async def run(self) -> None:
         """Take every line and answer it; ends early, with a line that says so, where it must."""
+        older: asyncio.Task[None] | None = None
+        newer: asyncio.Task[None] | None = None
+        arriving = self._pieces()
         try:
-            before: asyncio.Task[bytes] | None = None
-            async for lines in self._batches():
-                # While one batch is on its way to the disk, the next is read and checked.
-                batch = asyncio.get_running_loop().create_task(self._grant(lines))
-                if before is not None:
-                    self.answers.write(await before)
-                before = batch
-            if before is not None:
-                self.answers.write(await before)
+            async for lines in self._batches(arriving):
+                # While two batches are on their way to the disk, a third is read and checked.
+                if older is not None:
+                    await older
+                older, newer = newer, asyncio.get_running_loop().create_task(self._take(lines, newer))
+            for task in (older, newer):
+                if task is not None:
+                    await task
+            async for _ in arriving:  # it may send all of it before it reads an answer, so let it
+                pass
         finally:
             self.answers.end()
 
-    async def _batches(self) -> AsyncIterator[list[_Line]]:
-        """The lines that are not empty, each with its number, so many at a time."""
+    async def _take(self, lines: list[_Line], before: "asyncio.Task[None] | None") -> None:
+        """Grant a batch, and write its answers once those of the batch before it are written."""
+        answers = await self._grant(lines)
+        if before is not None:
+            await before
+        self.answers.write(answers)
+
+    async def _batches(self, arriving: AsyncIterator[list[bytes] | None]) -> AsyncIterator[list[_Line]]:
+        """The lines that are not empty, each with its number, so many at a time or as many as have come."""
         batch: list[_Line] = []
-        pieces = self._pieces()
-        async for texts in pieces:
-            for text in texts:
+        async for texts in arriving:
+            for text in texts or ():
                 self._line += 1
                 if not text.strip():  # among others what follows the last line feed
                     continue
                 if self._line > MAX_LINES:
-                    detail = f"{MAX_LINES} are read; send the rest anew."
-                    batch.append(self._refuse(413, "too-many-lines", detail))
-                    yield batch
-                    async for _ in pieces:  # it may send all of it before it reads an answer, so let it
-                        pass
-                    return
+                    self._trouble = (413, "too-many-lines", f"{MAX_LINES} are read; send the rest anew.")
+                    break
                 batch.append((self._line, _parse(self._line, text)))
-                if len(batch) == _AT_ONCE:
+            if len(batch) >= _AT_ONCE or (batch and texts is None) or self._trouble is not None:
+                if live_key(self._service, self._req) is None:  # revoked while the lines were coming
+                    self._line, batch = batch[0][0] if batch else self._line, []
+                    self._trouble = (401, "invalid-key", NO_LIVE_KEY)
+                if self._trouble is not None:
+                    batch.append((self._line, _refused(self._line, *self._trouble)))
                     yield batch
-                    batch = []
-        if self._trouble is not None:
-            self._line += 1
-            batch.append(self._refuse(*self._trouble))
+                    return
+                yield batch
+                batch = []
         if batch:
             yield batch
 
-    async def _pieces(self) -> AsyncIterator[list[bytes]]:
-        """The lines as they arrive; ends where the body does, or where `_trouble` says why."""
+    async def _pieces(self) -> AsyncIterator[list[bytes] | None]:
+        """The lines as they arrive; None where for a moment none does, and the last time where none will."""
         left = b""
-        pieces = aiter(self._stream)
+        pieces = aiter(self._req.stream)
         while True:
+            next_piece = asyncio.ensure_future(_next(pieces))
             try:
-                async with asyncio.timeout(_PIECE_DEADLINE_S):
-                    piece = await anext(pieces, b"")
-            except TimeoutError:
-                self._trouble = (408, "body-timeout", "The next line did not come in time.")
-                return
+                if not (await asyncio.wait({next_piece}, timeout=_PAUSE_S))[0]:
+                    yield None
+                if not (await asyncio.wait({next_piece}, timeout=_PIECE_DEADLINE_S))[0]:
+                    self._line += 1
+                    self._trouble = (408, "body-timeout", "The next line did not come in time.")
+                    yield None
+                    return
+                piece = next_piece.result()
+            finally:
+                next_piece.cancel()
             *lines, left = (left + piece).split(b"\n")
             if not piece:
                 yield [left]
+                yield None
                 return
-            yield lines
+            for start in range(0, len(lines), _AT_ONCE):
+                yield lines[start : start + _AT_ONCE]
             left = left[: MAX_LINE_BYTES + 1]  # enough to be refused as too long, however much is still to come
-
-    def _refuse(self, status: int, code: str, detail: str) -> _Line:
-        return self._line, _refused(self._line, status, code, detail)
+            await asyncio.sleep(0)  # a piece that came at once gives others their turn all the same
 
     async def _grant(self, batch: list[_Line]) -> bytes:
         grants = [(line, grant) for line, grant in batch if isinstance(grant, GrantLine)]
@@ -186,7 +205,7 @@ class _Run:
         try:
             if submissions:
                 async with self._turns:
-                    outcomes = await self._commits.submit_all(submissions)
+                    outcomes = await self._service.ledger_commits.submit_all(submissions)
         except (NotCommitted, OutcomeUnknown) as fault:
             log.error("not written", error=str(fault))
             outcomes = [fault] * len(submissions)
@@ -209,6 +228,10 @@ class _Run:
                 answer = _refused(line, 500, "internal-error", "This is our fault; the log has the details.")
         answer.openid = openid
         return answer
+
+
+async def _next(pieces: AsyncIterator[bytes]) -> bytes:
+    return await anext(pieces, b"")
 
 
 async def _answers(run: _Run) -> AsyncIterator[bytes]:

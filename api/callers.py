@@ -12,6 +12,7 @@ from ledger.committer import microseconds_now
 
 # What `secrets.token_urlsafe(32)` makes. Whatever else a client stored ("undefined", "null", "") is nobody.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+NO_LIVE_KEY: Final = "No live API key: unknown, expired, or revoked."
 _KEY: Final = re.compile(r"ck_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", re.ASCII)
 
 
@@ -33,11 +34,10 @@ def bearer(service: Service, req: falcon.asgi.Request) -> access.Session:
 
 def api_key(service: Service, req: falcon.asgi.Request, scopes: frozenset[str]) -> access.ApiKey:
     """The live API key of `Authorization: Bearer` that has one of `scopes`, or a 401 or 403 Problem."""
-    given = _bearer(req)
     now_us = microseconds_now()
-    key = access.find_key(service.sessions, given) if _KEY.fullmatch(given) else None
-    if key is None or not key.is_live(now_us):
-        raise _unauthorized("invalid-key", "No live API key: unknown, expired, or revoked.")
+    key = live_key(service, req)
+    if key is None:
+        raise _unauthorized("invalid-key", NO_LIVE_KEY)
     service.rates.count_key(key.id)
     if now_us - (key.last_used_at_us or 0) > access.KEY_TOUCH_INTERVAL_US:
         service.touch_key_later(key.id, now_us)
@@ -45,6 +45,13 @@ def api_key(service: Service, req: falcon.asgi.Request, scopes: frozenset[str]) 
         wanted = " or ".join(sorted(scopes))
         raise Problem(403, "scope-missing", f"The API key lacks the scope {wanted}.", scope=wanted)
     return key
+
+
+def live_key(service: Service, req: falcon.asgi.Request) -> access.ApiKey | None:
+    """The API key of `Authorization: Bearer` where it is live now; None for another or for none."""
+    given = _bearer(req)
+    key = access.find_key(service.sessions, given) if _KEY.fullmatch(given) else None
+    return key if key is not None and key.is_live(microseconds_now()) else None
 
 
 def _bearer(req: falcon.asgi.Request) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 from api import access
 from api.accounts import BEFORE, LIMIT, NEXT_PAGE, perform
 from api.incoming import ProfileBody
-from api.operation import DRY_RUN, IDEMPOTENCY_KEY, USER, Received, Resource, operation
+from api.operation import DRY_RUN, IDEMPOTENCY_KEY, IF_MATCH, USER, Received, Resource, operation
 from api.outgoing import CheckinView, CreditView, EventPage, Written, view_holds, view_lots, view_page
 from ledger.account import Account, streak_at
-from ledger.commands import CheckIn
+from ledger.commands import CheckIn, user_key
 from ledger.committer import microseconds_now
 from ledger.errors import AccountNotFound
 from ledger.refusals import REFUSALS
@@ -86,10 +86,11 @@ class MyCheckin(Resource):
         scopes=USER,
         answer=Written,
         status=201,
-        parameters=(IDEMPOTENCY_KEY, DRY_RUN),
+        parameters=(IDEMPOTENCY_KEY, IF_MATCH, DRY_RUN),
         refusals=REFUSALS[CheckIn],
     )
     async def on_post(self, request: Received[None]) -> Written:
         rules = self.service.settings.checkin
-        command = CheckIn(request.openid, request.given["Idempotency-Key"], rules.rewards, rules.name)
+        key = user_key(request.given["Idempotency-Key"])
+        command = CheckIn(request.openid, key, rules.rewards, rules.name)
         return await perform(self, request, command)

@@ -58,6 +58,7 @@ _WRITE_CODES: Final = {
     ),
 }
 _OWN_CODES: Final = {
+    "busy": "Many reads of the past are waiting already; try again.",
     "not-ndjson": "Content-Type must be application/x-ndjson.",
     **{code: sentence for code, (_, sentence) in LOGIN_FAILURES.items()},
 }

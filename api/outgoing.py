@@ -106,7 +106,10 @@ class AccountView(msgspec.Struct):
     lots: list[LotView]
     holds: list[HoldView]
     registered_at: Time
-    as_of: Time
+    as_of: Annotated[
+        Time,
+        msgspec.Meta(description="when it changed last, of which it is always this; or the moment asked for"),
+    ]
 
 
 class GrantedLine(msgspec.Struct, omit_defaults=True):

@@ -148,6 +148,8 @@ async def _login_failed(
     req: falcon.Request, resp: falcon.Response, failure: LoginFailed, params: dict[str, Any]
 ) -> None:
     status, sentence = LOGIN_FAILURES[failure.code]
+    if status == 429:
+        resp.set_header("Retry-After", "60")  # WeChat counts by the minute
     write_problem(resp, status, failure.code, sentence, {})
 
 

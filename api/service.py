@@ -4,6 +4,8 @@ import asyncio
 import os
 import secrets
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import Any, Final
 
@@ -11,15 +13,17 @@ import structlog
 
 from api import access
 from api.group_commit import GroupCommit
+from api.problems import Problem
 from api.rates import Rates
 from api.settings import Settings
 from api.vault import Vault, open_vault
 from api.wechat import WechatClient
+from ledger.account import Account
 from ledger.commands import RecordLapses, Submission
 from ledger.committer import ledger_committer, microseconds_now
 from ledger.errors import LedgerFault
 from ledger.execute import Outcome
-from ledger.sqlite import Connection
+from ledger.sqlite import Connection, SqliteError
 from ledger.statement import BEFORE_ALL_DUE, Reader
 
 log = structlog.get_logger()
@@ -28,7 +32,9 @@ _PROBE_TIMEOUT_S: Final = 2.0
 # The first sweep comes soon after the start, and not in all workers at once.
 _FIRST_SWEEP_S: Final = 30
 _SWEEP_INTERVAL_S: Final = 3600
-_SWEPT_AT_ONCE: Final = 100
+# So many accounts a commit: one can have a thousand rows to write, and others wait for it.
+_SWEPT_AT_ONCE: Final = 20
+_MAX_FOLDS_WAITING: Final = 16
 
 
 class Service:
@@ -46,6 +52,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._folder = ThreadPoolExecutor(1, thread_name_prefix="as-of")
+        self._folds_waiting = 0
 
     async def process_startup(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
         settings = self.settings
@@ -69,6 +77,7 @@ class Service:
             await asyncio.wait(self._tasks, timeout=_PROBE_TIMEOUT_S)
         await self.ledger_commits.close()
         await self.access_commits.close()
+        self._folder.shutdown(cancel_futures=True)
         self.reader.close()
         self.sessions.close()
 
@@ -79,6 +88,25 @@ class Service:
         async with asyncio.timeout(_PROBE_TIMEOUT_S):
             await self.ledger_commits.probe()
             await self.access_commits.probe()
+
+    async def fold(self, openid: str, at_us: int) -> Account | None:
+        """`Reader.account_as_of`, off the loop: an account of 100,000 events takes a second.
+
+        One after another, and a 503 Problem where many wait: the past must not slow the present.
+        """
+        if self._folds_waiting >= _MAX_FOLDS_WAITING:
+            problem = Problem(503, "busy", "Too many reads of the past are waiting; try again.")
+            problem.headers = {"Retry-After": "1"}
+            raise problem
+        self._folds_waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._folder, self._fold, openid, at_us)
+        finally:
+            self._folds_waiting -= 1
+
+    def _fold(self, openid: str, at_us: int) -> Account | None:
+        with closing(Reader(self.settings.ledger_path, appid=self.settings.appid)) as reader:
+            return reader.account_as_of(openid, at_us)
 
     def touch_later(self, token_hash: bytes, now_us: int) -> None:
         """Note that a session was used, without making its request wait for the disk."""
@@ -105,8 +133,8 @@ class Service:
         while True:
             try:
                 recorded = await self._sweep()
-            except LedgerFault as fault:
-                log.warning("not swept", error=str(fault))
+            except (LedgerFault, SqliteError) as fault:
+                log.warning("not swept", error=str(fault))  # the next one is in an hour
             else:
                 if recorded:
                     log.info("swept", accounts=recorded)

@@ -16,7 +16,7 @@ from api.problems import Problem
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 # A token or code that somebody put into the path by mistake has no business in a log.
-_SECRET_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{32,}", re.ASCII)
+_SECRET_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{20,}", re.ASCII)
 # Nor has whose account it is, in a path that is no route.
 _ACCOUNT: Final = re.compile(r"(accounts/+)[^/]+")
 _UNMATCHED: Final = "unmatched"

@@ -137,13 +137,20 @@ def apply(balance: Balance, version: int, event: Event) -> Balance:
             part = Part(amount) if lot is None else Part(amount, grant, lot.expires_at_us)
             after = _but(_draw(balance, amount, (part,)), revoked=balance.revoked + amount)
         case CreditExpired(amount=amount, parts=parts):
-            after = _but(_draw(balance, amount, parts), expired=balance.expired + amount)
+            ended = tuple(Part(lot.credit, lot.grant, lot.expires_at_us) for lot in balance.lots[: len(parts)])
+            if ended != parts or _sum(parts) != amount:
+                raise CorruptEvent("what expires is not the first lots, whole")
+            lots = balance.lots[len(parts) :]  # a slice, so that a thousand lots can expire one after another
+            after = _but(balance, credit=balance.credit - amount, expired=balance.expired + amount, lots=lots)
         case CheckedIn(day=day, streak=streak):
+            if day <= balance.checkin_day:
+                raise CorruptEvent(f"checked in on day {day} after day {balance.checkin_day}")
             after = _but(balance, checkin_day=day, streak=streak)
-        case AccountFrozen():
-            after = _but(balance, frozen=True)
-        case AccountUnfrozen():
-            after = _but(balance, frozen=False)
+        case AccountFrozen() | AccountUnfrozen():
+            frozen = isinstance(event, AccountFrozen)
+            if balance.frozen == frozen:
+                raise CorruptEvent("frozen twice" if frozen else "unfrozen, and was not frozen")
+            after = _but(balance, frozen=frozen)
         case UserRegistered():
             after = balance
     return after
@@ -180,20 +187,22 @@ def _draw(balance: Balance, amount: int, parts: Parts) -> Balance:
     if _sum(parts) != amount:
         raise CorruptEvent(f"parts of {_sum(parts)} for an amount of {amount}")
     lots = balance.lots
-    wanted: dict[int, int] = {}
+    wanted: dict[tuple[int | None, int | None], int] = {}
     for part in parts:
-        if part.grant is not None:
-            wanted[part.grant] = wanted.get(part.grant, 0) + part.amount
+        if part.grant is not None or part.expires_at_us is not None:
+            lot_of = part.grant, part.expires_at_us
+            wanted[lot_of] = wanted.get(lot_of, 0) + part.amount
     if wanted:
         left = []
         for lot in lots:
-            rest = lot.credit - wanted.pop(lot.grant, 0)
+            rest = lot.credit - wanted.pop((lot.grant, lot.expires_at_us), 0)
             if rest < 0:
                 raise CorruptEvent(f"more is taken of grant {lot.grant} than it has left")
             if rest:
                 left.append(lot if rest == lot.credit else Lot(lot.expires_at_us, lot.grant, rest))
         if wanted:
-            raise CorruptEvent(f"grant {min(wanted)} has nothing left to take")
+            grant, expires_at_us = next(iter(wanted))
+            raise CorruptEvent(f"grant {grant} has nothing left to take that expires at {expires_at_us}")
         lots = tuple(left)
     return _but(balance, credit=balance.credit - amount, lots=lots)
 
@@ -218,14 +227,18 @@ def _give_back(balance: Balance, returned: Parts, expired: int) -> Balance:
 
 def _put(lots: tuple[Lot, ...], parts: Parts) -> tuple[Lot, ...]:
     """`lots` with the expiring ones of `parts` in them, each added to the lot of its grant if there is one."""
-    if all(part.grant is None for part in parts):
+    if all(part.grant is None and part.expires_at_us is None for part in parts):
         return lots
     by_grant = {lot.grant: lot for lot in lots}
     for part in parts:
-        if part.grant is not None and part.expires_at_us is not None:
-            there = by_grant.get(part.grant)
-            credit = part.amount + (0 if there is None else there.credit)
-            by_grant[part.grant] = Lot(part.expires_at_us, part.grant, credit)
+        if part.grant is None and part.expires_at_us is None:
+            continue
+        if part.grant is None or part.expires_at_us is None:
+            raise CorruptEvent("a part has a grant and no end, or an end and no grant")
+        there = by_grant.get(part.grant, Lot(part.expires_at_us, part.grant, 0))
+        if there.expires_at_us != part.expires_at_us:
+            raise CorruptEvent(f"grant {part.grant} cannot have two ends")
+        by_grant[part.grant] = Lot(part.expires_at_us, part.grant, there.credit + part.amount)
     return tuple(sorted(by_grant.values(), key=_by_expiry))
 
 

@@ -17,8 +17,9 @@ from ledger.events import MAX_CREDIT, MAX_TIME_US
 # WeChat's samples have 28 characters of [A-Za-z0-9_-] and its documentation promises nothing, so any
 # visible ASCII is taken, and the comparison is exact.
 OPENID_PATTERN: Final = r"[\x21-\x7e]{1,128}"
-# RFC draft-ietf-httpapi-idempotency-key-header: a string; we take 1 to 255 characters of visible ASCII.
-KEY_PATTERN: Final = r"[\x21-\x7e]{1,255}"
+# RFC draft-ietf-httpapi-idempotency-key-header: a string; callers have 1 to 255 characters of visible ASCII.
+# The other form is `user_key`'s, and holds a space so that no caller can give it.
+KEY_PATTERN: Final = r"[\x21-\x7e]{1,255}|user [0-9a-f]{64}"
 # No control characters; no lone surrogates, which SQLite cannot bind. Emoji and their joiners are welcome.
 TEXT_PATTERN: Final = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}"
 
@@ -196,6 +197,15 @@ _encoder = msgspec.json.Encoder(order="sorted")
 def key_of(command: Command) -> str | None:
     """The idempotency key, unique within the account; None where the command needs none."""
     return None if isinstance(command, RegisterUser | RecordLapses) else command.key
+
+
+def user_key(given: str) -> str:
+    """The key for what a person himself asks for under the key `given`.
+
+    Keys are unique within an account, and a backend shares the account with the person: in a space of their
+    own, a person's keys cannot take one that the backend is going to use.
+    """
+    return "user " + sha256(given.encode()).hexdigest()
 
 
 def subject_of(command: Command) -> int | None:

@@ -100,7 +100,7 @@ def _events(
         case ReleaseHold():
             return (_release(balance, command, actor, subject, now_us),)
         case ReverseSpend():
-            return (_reverse(command, actor, subject, now_us),)
+            return (_reverse(balance, command, actor, subject, now_us),)
         case RevokeGrant():
             return (_revoke(balance, command, actor, subject),)
         case FreezeAccount():
@@ -171,7 +171,9 @@ def _open_hold(balance: Balance, version: int, subject: Subject | None) -> tuple
     return subject.event, subject.event.used
 
 
-def _reverse(command: ReverseSpend, actor: str, subject: Subject | None, now_us: int) -> SpendReversed:
+def _reverse(
+    balance: Balance, command: ReverseSpend, actor: str, subject: Subject | None, now_us: int
+) -> SpendReversed:
     if subject is None or not isinstance(subject.event, CreditSpent | HoldCaptured):
         raise SpendNotFound(command.spend)
     spend, before = subject.event, subject.corrected
@@ -182,6 +184,10 @@ def _reverse(command: ReverseSpend, actor: str, subject: Subject | None, now_us:
     _, undone = split(spend.used, spend.amount - before - amount)
     back, _ = split(undone, amount)
     returned, expired = still_good(back, now_us)
+    there = {lot.grant for lot in balance.lots}
+    more = sum(part.grant is not None and part.grant not in there for part in returned)
+    if more:
+        _check_open(balance, more)
     reference = command.reference or spend.reference
     return SpendReversed(command.spend, amount, command.reason, actor, returned, expired, reference)
 
@@ -221,8 +227,8 @@ def _check_limit(balance: Balance, amount: int) -> None:
         raise CreditLimitExceeded(balance.granted, amount, MAX_CREDIT)
 
 
-def _check_open(balance: Balance) -> None:
+def _check_open(balance: Balance, more: int = 1) -> None:
     # A hold counts once for each lot that it holds: holding everything again and again adds no end of them.
     count = len(balance.lots) + sum(len(hold.parts) for hold in balance.holds)
-    if count >= MAX_OPEN:
+    if count + more > MAX_OPEN:
         raise TooManyOpen(count, MAX_OPEN)

@@ -51,7 +51,7 @@ REFUSALS: Final[dict[type[Command], tuple[type[Refusal], ...]]] = {
     HoldCredit: (*_FIRST, AccountIsFrozen, NotInFuture, InsufficientCredit, TooManyOpen),
     CaptureHold: (*_FIRST, AccountIsFrozen, HoldNotFound, HoldSettled, CaptureExceedsHold),
     ReleaseHold: (*_FIRST, AccountIsFrozen, HoldNotFound, HoldSettled),
-    ReverseSpend: (*_FIRST, SpendNotFound, ReversalExceedsSpend),
+    ReverseSpend: (*_FIRST, SpendNotFound, ReversalExceedsSpend, TooManyOpen),
     RevokeGrant: (*_FIRST, AccountIsFrozen, GrantNotFound, NothingToRevoke),
     FreezeAccount: (*_FIRST, AlreadyFrozen),
     UnfreezeAccount: (*_FIRST, NotFrozen),

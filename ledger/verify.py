@@ -8,7 +8,7 @@ import msgspec
 from ledger.account import Account, apply, broken_invariant
 from ledger.chain import advance, event_hash
 from ledger.errors import CorruptEvent
-from ledger.events import CreditExpired, Event, HoldReleased, decode, encode
+from ledger.events import CreditExpired, Event, HoldReleased, UserRegistered, decode, encode
 from ledger.lapse import DEADLINE, next_lapse
 from ledger.log import BEFORE_ALL, LogScan, RawEvent
 from ledger.projection import COLUMNS, Row, to_row
@@ -151,6 +151,8 @@ def _follow(account: Account, row: RawEvent) -> Account:
         raise _Wrong("data", str(error)) from None
     if row.recorded_at_us < account.recorded_at_us:
         raise _Wrong("time", f"recorded at {row.recorded_at_us}, before the event it follows")
+    if isinstance(event, UserRegistered) != (row.version == 1):
+        raise _Wrong("impossible", "an account begins by being registered, once")
     _check_lapse(account, event, row.recorded_at_us)
     try:
         balance = apply(account.balance, row.version, event)

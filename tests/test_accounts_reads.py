@@ -2,6 +2,7 @@
 
 import itertools
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -29,11 +30,10 @@ def test_an_account_says_everything_it_is(service: Service, backend: Backend) ->
         HoldCredit(openid, 18, "r", "k3", "order 7", ends),
         clock_us=lambda: registered,
     )
-    before = rfc3339(microseconds_now())
     answer = backend.get(openid)
     account = answer.json()
     head = backend.events(openid)[0]["hash"]
-    assert before <= account.pop("as_of") <= rfc3339(microseconds_now())
+    assert account.pop("as_of") == rfc3339(registered), "the last event's moment: what lapsed since is one too"
     assert account == {
         "openid": openid,
         "version": 5,
@@ -98,6 +98,19 @@ def test_as_of_is_what_a_live_read_said_then(backend: Backend, service: Service)
     assert "ETag" not in backend.get(openid, as_of=rfc3339(last)).headers, (
         "a version of then is not for If-Match"
     )
+
+
+def test_as_of_is_what_a_read_said_in_the_middle_of_writes(backend: Backend, service: Service) -> None:
+    """An event has its time before it is on disk: a read in between must not be dated behind it."""
+    openid = new_account(service)
+    said: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(3) as writers, ThreadPoolExecutor(2) as readers:
+        writes = [writers.submit(backend.grant, openid, 1) for _ in range(200)]
+        while not all(write.done() for write in writes):
+            said += [each.result() for each in [readers.submit(backend.account, openid) for _ in range(2)]]
+    assert len({account["version"] for account in said}) > 10
+    for account in {account["version"]: account for account in said}.values():
+        assert backend.account(openid, as_of=account["as_of"]) == account
 
 
 def test_as_of_counts_what_had_lapsed_by_then_and_nothing_else(backend: Backend, service: Service) -> None:

@@ -9,17 +9,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from api import access
 from ledger.commands import FreezeAccount, RegisterUser
+from ledger.committer import microseconds_now
 from ledger.events import MAX_CREDIT
 from ledger.sqlite import connect
 from ledger.verify import audit
-from tests.backend import Backend, happened, new_account, new_key, new_openid
+from tests.backend import Backend, change_access, happened, new_account, new_api_key, new_key, new_openid
 from tests.conftest import Service
 
 NDJSON = "application/x-ndjson"
@@ -332,6 +335,39 @@ def test_answers_come_while_lines_are_still_being_sent(service: Service, secret:
     stream.send(lines[3000:])
     stream.end()
     assert [answer["line"] for answer in answers] == list(range(501, 4001))
+    stream.hang_up()
+
+
+def test_a_client_may_wait_for_each_answer_before_it_sends_the_next_line(service: Service, secret: str) -> None:
+    openid = new_account(service)
+    stream = Stream(service, secret)
+    answers = stream.answers()
+    for number in range(1, 6):
+        stream.send([line(openid, f"k{number}")])
+        started = time.monotonic()
+        answer = next(answers)
+        assert (answer["line"], answer["status"], answer["credit"]) == (number, 201, 100 + number)
+        assert time.monotonic() - started < 10, "it waited for lines that nobody was going to send"
+    stream.end()
+    assert list(answers) == []
+    stream.hang_up()
+
+
+def test_a_key_that_is_revoked_grants_no_further_line(service: Service) -> None:
+    """Also on a stream that was opened before."""
+    openid = new_account(service)
+    key, secret = new_api_key(service, "grant")
+    stream = Stream(service, secret)
+    answers = stream.answers()
+    stream.send([line(openid, "before")])
+    assert next(answers)["status"] == 201
+    change_access(service, partial(access.revoke_key, key_id=key.id, now_us=microseconds_now()))
+    stream.send([line(openid, "after 1"), line(openid, "after2")])
+    stream.end()
+    assert [(answer["line"], answer["status"], answer["code"]) for answer in answers] == [
+        (2, 401, "invalid-key")
+    ]
+    assert Backend(service).account(openid)["credit"] == 101
     stream.hang_up()
 
 

@@ -8,6 +8,9 @@ import pytest
 from ledger.account import GENESIS
 from ledger.chain import event_hash
 from ledger.events import (
+    AccountFrozen,
+    AccountUnfrozen,
+    CheckedIn,
     CreditExpired,
     CreditGranted,
     CreditHeld,
@@ -189,6 +192,40 @@ IMPOSSIBLE: dict[str, tuple[list[Line], str, str]] = {
         [(CreditSpent(1, (Part(1, 3, ENDS),), "order", WHO), 5, 4)],
         "impossible",
         "grant 3 has nothing left to take",
+    ),
+    "a spend that says another end of a grant": (
+        [(release(6, HELD), 12, 4), (CreditSpent(1, (Part(1, 3, ENDS + 1),), "order", WHO), 11, 5)],
+        "impossible",
+        "grant 3 has nothing left to take that expires at",
+    ),
+    "a reversal that gives a grant another end": (
+        [
+            (release(6, HELD), 12, 4),
+            (SpendReversed(5, 1, "refund", WHO, (Part(1, 3, ENDS + 1),)), 13, 5),
+        ],
+        "impossible",
+        "grant 3 cannot have two ends",
+    ),
+    "a reversal that gives a grant no end": (
+        [(SpendReversed(5, 1, "refund", WHO, (Part(1, 3),)), 7, 4)],
+        "impossible",
+        "a part has a grant and no end",
+    ),
+    "a second registration": ([(UserRegistered(), 6, 4)], "impossible", "begins by being registered, once"),
+    "a second check-in on a day": (
+        [(CheckedIn(19676, 1, "1"), 6, 4), (CheckedIn(19676, 2, "1"), 6, 5)],
+        "impossible",
+        "checked in on day 19676 after day 19676",
+    ),
+    "a second freezing": (
+        [(AccountFrozen("theft", WHO), 6, 4), (AccountFrozen("theft", WHO), 6, 5)],
+        "impossible",
+        "frozen twice",
+    ),
+    "an unfreezing of what is not frozen": (
+        [(AccountUnfrozen("sorry", WHO), 6, 4)],
+        "impossible",
+        "was not frozen",
     ),
     "a spend that is more than its parts": (
         [(CreditSpent(2, (Part(1),), "order", WHO), 4, 4)],

@@ -65,6 +65,8 @@ LATER_US = NOW_US + 30 * DAY_US
 
 # Three accounts that have the same eleven events; `oFrozen` and `oFull` hold all that one may hold as well.
 FROZEN, FULL, GOOD, NOBODY = "oFrozen", "oFull", "oGood", "oNobody"
+# One more is full as well, and spent an expiring grant whole before: a refund of that would need a lot more.
+CRAMMED, CRAMMED_SPENT = "oCrammed", 12
 HELD, SETTLED, SPENT, REVOKED, GRANTED, LAST = 3, 4, 6, 8, 10, 10
 
 
@@ -90,6 +92,13 @@ def prepared() -> bytes:
         for openid in (FROZEN, FULL):
             lots = [GrantCredit(openid, 1, "gift", f"lot{n}", None, LATER_US) for n in range(MAX_OPEN - 1)]
             committed(path, CheckIn(openid, "c1", (1,), "2026"), *lots, clock_us=lambda: SINCE_US)
+        crammed = [
+            *history(CRAMMED),
+            GrantCredit(CRAMMED, 1, "gift", "lot", None, LATER_US),
+            SpendCredit(CRAMMED, 1, "order", "s3"),
+            *(GrantCredit(CRAMMED, 1, "gift", f"lot{n}", None, LATER_US) for n in range(MAX_OPEN - 1)),
+        ]
+        committed(path, *crammed, clock_us=lambda: SINCE_US)
         committed(path, FreezeAccount(FROZEN, "asked for", "f1"), clock_us=lambda: SINCE_US)
         settle_file(path)
         return path.read_bytes()
@@ -172,6 +181,7 @@ TABLE: list[tuple[Submission, Refusal | None]] = [
     (stale(ReverseSpend(FROZEN, HELD, "refund", "new", 7)), STALE),
     (now(ReverseSpend(FROZEN, HELD, "refund", "new", 7)), SpendNotFound(HELD)),
     (now(ReverseSpend(FROZEN, SPENT, "refund", "new", 7)), ReversalExceedsSpend(10, 4, 7)),
+    (now(ReverseSpend(CRAMMED, CRAMMED_SPENT, "refund", "new", 1)), CROWDED),
     (now(ReverseSpend(FROZEN, SPENT, "refund", "new", 6)), None),
     (stale(RevokeGrant(FROZEN, SPENT, "mistake", "used")), REUSED),
     (stale(RevokeGrant(NOBODY, SPENT, "mistake", "used")), UNKNOWN),
