@@ -53,7 +53,7 @@ SPEND: Final = frozenset({"spend"})
 OPERATE: Final = frozenset({"operate"})
 SCOPES: Final = READ | GRANT | SPEND | OPERATE
 
-_DEFAULT_PAGE: Final = 20
+DEFAULT_PAGE: Final = 20
 BEFORE: Final = Parameter(
     "before",
     "query",
@@ -65,7 +65,7 @@ BEFORE: Final = Parameter(
 LIMIT: Final = Parameter(
     "limit",
     "query",
-    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": _DEFAULT_PAGE},
+    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE},
     "How many events at most.",
     integer(MAX_PAGE),
     f"an integer from 1 to {MAX_PAGE}",
@@ -190,18 +190,18 @@ class AccountEvents(Resource):
     async def on_get(self, request: Received[None]) -> EventPage:
         given = request.given
         now_us = microseconds_now()
-        if self.service.reader.standing(request.openid, now_us) is None:
-            raise AccountNotFound(request.openid)
         kind = given["type"]
         page = self.service.reader.page(
             request.openid,
             now_us,
             before=given["before"],
-            limit=given["limit"] or _DEFAULT_PAGE,
+            limit=given["limit"] or DEFAULT_PAGE,
             types=frozenset() if kind is None else frozenset({kind}),
             since_us=given["since"],
             until_us=given["until"],
         )
+        if not page.events and self.service.reader.standing(request.openid, now_us) is None:
+            raise AccountNotFound(request.openid)
         return view_page(page)
 
 

@@ -166,8 +166,6 @@ class _Run:
                     return
                 yield batch
                 batch = []
-        if batch:
-            yield batch
 
     async def _pieces(self) -> AsyncIterator[list[bytes] | None]:
         """The lines as they arrive; None where for a moment none does, and the last time where none will."""

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from api import access
-from api.accounts import BEFORE, LIMIT, NEXT_PAGE, perform
+from api.accounts import BEFORE, DEFAULT_PAGE, LIMIT, NEXT_PAGE, perform
 from api.incoming import ProfileBody
 from api.operation import DRY_RUN, IDEMPOTENCY_KEY, IF_MATCH, USER, Received, Resource, operation
 from api.outgoing import CheckinView, CreditView, EventPage, Written, view_holds, view_lots, view_page
@@ -14,8 +14,6 @@ from ledger.committer import microseconds_now
 from ledger.errors import AccountNotFound
 from ledger.refusals import REFUSALS
 from ledger.statement import rfc3339
-
-_DEFAULT_PAGE = 20
 
 
 class Me(Resource):
@@ -73,7 +71,7 @@ class MyEvents(Resource):
         links={"next": {"operationId": "get_me_events", "parameters": {"query.before": NEXT_PAGE}}},
     )
     async def on_get(self, request: Received[None]) -> EventPage:
-        before, limit = request.given["before"], request.given["limit"] or _DEFAULT_PAGE
+        before, limit = request.given["before"], request.given["limit"] or DEFAULT_PAGE
         reader = self.service.reader
         return view_page(reader.page(request.openid, microseconds_now(), before=before, limit=limit))
 

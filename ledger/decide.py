@@ -73,8 +73,9 @@ def decide(account: Account, submission: Submission, subject: Subject | None, no
         return () if account.version else _register(command)
     if not account.version:
         raise AccountNotFound(account.openid)
-    if submission.expected_version not in (None, account.version):
-        raise VersionMismatch(account.version, submission.expected_version or 0)
+    expected = submission.expected_version
+    if expected is not None and expected != account.version:
+        raise VersionMismatch(account.version, expected)
     if isinstance(command, RecordLapses):
         return ()
     exempt = submission.operator or isinstance(command, ReverseSpend | FreezeAccount | UnfreezeAccount)

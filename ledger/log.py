@@ -12,17 +12,17 @@ from ledger.projection import COLUMNS, Row, from_row, to_row
 from ledger.schema import open_ledger
 from ledger.sqlite import WritableFile
 
-_COLUMNS: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
+EVENT: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
 # JSON goes in and out as bytes: damaged text need not be UTF-8.
 _JSON: Final = ("lots", "holds")
-ACCOUNT: Final = ", ".join(f"CAST({name} AS BLOB)" if name in _JSON else name for name in COLUMNS)
+_ACCOUNT: Final = ", ".join(f"CAST({name} AS BLOB)" if name in _JSON else name for name in COLUMNS)
 _PLACES: Final = ["CAST(? AS TEXT)" if name in _JSON else "?" for name in COLUMNS]
 _SET: Final = ", ".join(f"{name} = {place}" for name, place in zip(COLUMNS, _PLACES, strict=True))
-# Nearly every account is there already, and an upsert costs twice what an update does.
+# Nearly every account is there already, so that is tried first.
 _UPDATE_ACCOUNT: Final = f"UPDATE account SET {_SET} WHERE openid = ?"
 _INSERT_ACCOUNT: Final = f"INSERT INTO account ({', '.join(COLUMNS)}, openid) VALUES ({', '.join(_PLACES)}, ?)"
-_FIND_ACCOUNT: Final = f"SELECT {ACCOUNT} FROM account WHERE openid = ?"
-_FIND_KEY: Final = f"SELECT {_COLUMNS} FROM event WHERE openid = ? AND key = ?"
+FIND_ACCOUNT: Final = f"SELECT {_ACCOUNT} FROM account WHERE openid = ?"
+_FIND_KEY: Final = f"SELECT {EVENT} FROM event WHERE openid = ? AND key = ?"
 _SCAN_ROWS: Final = 10_000
 # Below every position, also those that only damage or an intruder leaves.
 BEFORE_ALL: Final = -(2**63)
@@ -54,7 +54,7 @@ class Log(WritableFile):
         return None if row is None else Recorded(*row)
 
     def account(self, openid: str) -> Account | None:
-        row = self.connection.execute(_FIND_ACCOUNT, (openid,)).fetchone()
+        row = self.connection.execute(FIND_ACCOUNT, (openid,)).fetchone()
         return None if row is None else from_row(openid, row)
 
     def subject(self, openid: str, version: int) -> Subject | None:
@@ -143,7 +143,7 @@ class LogScan:
     def accounts(self) -> Iterator[tuple[bytes, Row]]:
         """The projected rows as they are stored, with the openid's stored bytes before each."""
         for openid, *row in self._connection.execute(
-            f"SELECT CAST(openid AS BLOB), {ACCOUNT} FROM account NOT INDEXED"
+            f"SELECT CAST(openid AS BLOB), {_ACCOUNT} FROM account NOT INDEXED"
         ):
             yield openid, tuple(row)
 

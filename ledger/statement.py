@@ -15,7 +15,7 @@ from ledger.account import Account, apply
 from ledger.chain import advance
 from ledger.events import Recorded, decode
 from ledger.lapse import settle
-from ledger.log import ACCOUNT
+from ledger.log import EVENT, FIND_ACCOUNT
 from ledger.projection import from_row
 from ledger.schema import IDENTITY, open_ledger
 from ledger.sqlite import check_identity
@@ -25,7 +25,6 @@ MAX_PAGE: Final = 100
 MAX_LOOK: Final = 1000
 BEFORE_ALL_DUE: Final = (-1, "")
 _FOLD_ROWS: Final = 1000
-_EVENT: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -146,7 +145,7 @@ class Reader:
 
     def _settled(self, openid: str, now_us: int) -> tuple[list[Recorded], Account] | None:
         """What has lapsed and is not recorded yet, and the account with that done."""
-        row = self._connection.execute(f"SELECT {ACCOUNT} FROM account WHERE openid = ?", (openid,)).fetchone()
+        row = self._connection.execute(FIND_ACCOUNT, (openid,)).fetchone()
         return None if row is None else settle(from_row(openid, row), now_us)
 
     def _recorded_at_us(self, openid: str, version: int) -> int:
@@ -161,7 +160,7 @@ class Reader:
         """Up to `limit` events with a version from `least` to below `top`."""
         newest = [row for row in reversed(pending) if least <= row.version < top][:limit]
         rows = self._connection.execute(
-            f"SELECT {_EVENT} FROM event WHERE openid = ? AND version >= ? AND version < ?"
+            f"SELECT {EVENT} FROM event WHERE openid = ? AND version >= ? AND version < ?"
             " ORDER BY version DESC LIMIT ?",
             (openid, least, pending[0].version if pending and newest else top, limit - len(newest)),
         ).fetchall()
@@ -172,7 +171,7 @@ class Reader:
         version = 0
         while True:
             rows = self._connection.execute(
-                f"SELECT {_EVENT} FROM event WHERE openid = ? AND version > ? ORDER BY version LIMIT ?",
+                f"SELECT {EVENT} FROM event WHERE openid = ? AND version > ? ORDER BY version LIMIT ?",
                 (openid, version, _FOLD_ROWS),
             ).fetchall()
             for row in rows:
