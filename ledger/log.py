@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,18 @@ _FIND_KEY: Final = f"SELECT {EVENT} FROM event WHERE openid = ? AND key = ?"
 _SCAN_ROWS: Final = 10_000
 # Below every position, also those that only damage or an intruder leaves.
 BEFORE_ALL: Final = -(2**63)
+AFTER_ALL: Final = 2**63 - 1
+_RANGE_SAMPLES: Final = 1000
+
+
+class Range(NamedTuple):
+    """The accounts whose openid's bytes are `low` or behind it, and before `high` where that is not None."""
+
+    low: bytes
+    high: bytes | None
+
+
+EVERYBODY: Final = Range(b"", None)
 
 
 class RawEvent(msgspec.Struct, frozen=True):
@@ -122,13 +134,36 @@ class LogScan:
         (position,) = self._connection.execute("SELECT coalesce(max(position), 0) FROM event").fetchone()
         return int(position)
 
-    def chunk(self, after: int) -> list[RawEvent]:
-        """Up to 10,000 rows behind position `after`, in order. No read transaction outlives the call."""
+    def ranges(self, count: int) -> list[Range]:
+        """All accounts in up to `count` ranges, with about as many events in each.
+
+        Where they are cut is a matter of a sample, and of how fast a reading goes; every openid, also a
+        damaged one, lies in exactly one of them.
+        """
+        step = max(1, self.last_position() // _RANGE_SAMPLES)
+        sample = self._connection.execute(
+            "WITH RECURSIVE place(position) AS (SELECT 1 UNION ALL SELECT position + :step FROM place LIMIT :most)"
+            " SELECT CAST(openid AS BLOB) FROM event WHERE position IN (SELECT position FROM place)",
+            {"step": step, "most": _RANGE_SAMPLES},
+        ).fetchall()
+        openids = sorted(openid for (openid,) in sample)
+        cuts = {openids[len(openids) * number // count] for number in range(1, count)} if openids else set()
+        lows = [b"", *sorted(cuts - {b""})]
+        return [Range(low, high) for low, high in zip(lows, [*lows[1:], None], strict=True)]
+
+    def chunk(self, after: int, within: Range = EVERYBODY, until: int = AFTER_ALL) -> list[RawEvent]:
+        """Up to 10,000 rows of `within` behind position `after` and up to `until`, in order.
+
+        No read transaction outlives the call.
+        """
+        # Without a bound is not below an upper bound: a damaged openid can be a blob, which is above all text.
+        below = "" if within.high is None else " AND openid < CAST(:high AS TEXT)"
+        above = " AND openid >= CAST(:low AS TEXT)" if within.low else ""
         rows = self._connection.execute(
             "SELECT position, CAST(openid AS BLOB), version, CAST(type AS BLOB), CAST(data AS BLOB), credit,"
-            " CAST(key AS BLOB), fingerprint, recorded_at, hash"
-            " FROM event NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?",
-            (after, _SCAN_ROWS),
+            " CAST(key AS BLOB), fingerprint, recorded_at, hash FROM event NOT INDEXED"
+            f" WHERE position > :after AND position <= :until{above}{below} ORDER BY position LIMIT :rows",
+            {"after": after, "until": until, "low": within.low, "high": within.high, "rows": _SCAN_ROWS},
         ).fetchall()
         return [RawEvent(*row) for row in rows]
 
@@ -139,6 +174,35 @@ class LogScan:
 
     def end_snapshot(self) -> None:
         self._connection.execute("COMMIT")
+
+    def changed(self, after: int) -> Iterator[tuple[bytes, int, bytes, int, int, bool]]:
+        """The accounts with events behind position `after`: openid, version, head, credit, held, and whether
+        the row is what its last event says.
+
+        An order of commits that a position is: one writer at a time numbers its events, so none comes late.
+        """
+        return iter(
+            self._connection.execute(
+                "SELECT CAST(c.openid AS BLOB), c.version, e.hash, e.credit, coalesce(a.held, 0),"
+                " (a.version, a.head, a.credit) IS (c.version, e.hash, e.credit)"
+                " FROM (SELECT openid, max(version) AS version FROM event WHERE position > ? GROUP BY openid) c"
+                " JOIN event e ON e.openid = c.openid AND e.version = c.version"
+                " LEFT JOIN account a ON a.openid = c.openid",
+                (after,),
+            )
+        )
+
+    def hash_of(self, openid: bytes, version: int) -> bytes | None:
+        """The hash of one event; None where it is not there."""
+        row = self._connection.execute(
+            "SELECT hash FROM event WHERE openid = CAST(? AS TEXT) AND version = ?", (openid, version)
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def hash_at(self, position: int) -> bytes | None:
+        """The hash of the event at a position; None where there is none."""
+        row = self._connection.execute("SELECT hash FROM event WHERE position = ?", (position,)).fetchone()
+        return None if row is None else row[0]
 
     def accounts(self) -> Iterator[tuple[bytes, Row]]:
         """The projected rows as they are stored, with the openid's stored bytes before each."""

@@ -1,0 +1,120 @@
+"""The Merkle-sum tree over all accounts: one hash that commits to everybody's head, and to the total.
+
+A leaf is an account as its events left it; its sum is the credit. Its key, SHA-256 of the openid, says where
+it hangs: the tree is a binary trie over the bits of the keys, the first bit at depth 0. A branch with nothing
+on one side is left out, so the root depends on nothing but the set of leaves.
+
+    leaf = SHA-256(0x00, key, version, head, credit, held)
+    node = SHA-256(0x01, left hash, left sum, right hash, right sum), its sum the sum of both
+
+Sums are of 16 bytes, so no number of accounts can make one run over, and none is negative.
+"""
+
+import struct
+from bisect import bisect_left
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+KEY_BITS: Final = 256
+_LEAF: Final = struct.Struct(">c32sQ32sQQ")
+_SUM_BYTES: Final = 16
+
+
+class Node(NamedTuple):
+    """What a subtree comes to: its hash, and the sum of the credit in it."""
+
+    hash: bytes
+    sum: int
+
+
+class Step(NamedTuple):
+    """On the way from a leaf to the root: the branch at `depth`, and what hangs on its other side."""
+
+    depth: int
+    other: Node
+
+
+# The root over no account at all.
+NOTHING: Final = Node(bytes(32), 0)
+
+# Subtrees with their keys as numbers, in order of these; one key stands for all keys of its subtree.
+Entries = Sequence[tuple[int, Node]]
+
+
+def account_key(openid: bytes) -> bytes:
+    return sha256(openid).digest()
+
+
+def leaf(key: bytes, version: int, head: bytes, credit: int, held: int) -> Node:
+    return Node(sha256(_LEAF.pack(b"\x00", key, version, head, credit, held)).digest(), credit)
+
+
+def join(left: Node, right: Node) -> Node:
+    sums = left[1].to_bytes(_SUM_BYTES, "big"), right[1].to_bytes(_SUM_BYTES, "big")
+    return Node(sha256(b"\x01" + left[0] + sums[0] + right[0] + sums[1]).digest(), left[1] + right[1])
+
+
+def root_of(entries: Entries) -> Node:
+    """The root over `entries`, which are in order and of different keys.
+
+    Two neighbours part at the first bit that differs; what parts deeper is joined first.
+    """
+    if not entries:
+        return NOTHING
+    nodes: list[Node] = []
+    depths: list[int] = []  # where each node in `nodes` parts from the one behind it
+    before = entries[0][0]
+    for key, node in entries:
+        if nodes:
+            depth = _parts_at(before, key)
+            while depths and depths[-1] > depth:
+                depths.pop()
+                right = nodes.pop()
+                nodes[-1] = join(nodes[-1], right)
+            depths.append(depth)
+        nodes.append(node)
+        before = key
+    while depths:
+        depths.pop()
+        right = nodes.pop()
+        nodes[-1] = join(nodes[-1], right)
+    return nodes[0]
+
+
+def path_of(key: int, entries: Entries) -> list[Step]:
+    """The steps from the entry of `key`, which is one of `entries`, to their root."""
+    steps = []
+    while len(entries) > 1:
+        depth = _parts_at(entries[0][0], entries[-1][0])
+        bit = 1 << (KEY_BITS - 1 - depth)
+        middle = bisect_left(entries, 1, key=lambda entry: 1 if entry[0] & bit else 0)
+        left, right = entries[:middle], entries[middle:]
+        entries, other = (right, left) if key & bit else (left, right)
+        steps.append(Step(depth, root_of(other)))
+    return steps[::-1]
+
+
+def climb(key: int, node: Node, path: Sequence[Step]) -> Node:
+    """The root that `path` leads to from `node`, the leaf of `key`; raises ValueError where it is no path."""
+    depth = KEY_BITS
+    for step in path:
+        if not 0 <= step.depth < depth:
+            raise ValueError("a path leads from the depth of its leaf to the root")
+        depth = step.depth
+        on_the_right = key & 1 << (KEY_BITS - 1 - depth)
+        node = join(step.other, node) if on_the_right else join(node, step.other)
+    return node
+
+
+def pack_path(path: Sequence[Step]) -> bytes:
+    """The steps as bytes: depth (1), length of the sum (1), the sum, the hash (32)."""
+    packed = []
+    for depth, (digest, credit) in path:
+        length = (credit.bit_length() + 7) // 8
+        packed.append(bytes((depth, length)) + credit.to_bytes(length, "big") + digest)
+    return b"".join(packed)
+
+
+def _parts_at(one: int, other: int) -> int:
+    return KEY_BITS - (one ^ other).bit_length()
