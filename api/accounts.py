@@ -28,6 +28,7 @@ from api.operation import (
 )
 from api.outgoing import AccountView, EventPage, Written, view_account, view_page, view_written
 from api.problems import Problem
+from ledger.account import Account
 from ledger.commands import (
     CaptureHold,
     Command,
@@ -80,7 +81,7 @@ _TYPE: Final = Parameter(
     lambda text: text if text in EVENT_TYPES else None,
     "a type of event",
 )
-_AS_OF: Final = moment("as_of", "The account as a read at this moment found it; now without it.")
+AS_OF: Final = moment("as_of", "What a read at this moment found; now without it.")
 
 
 _VERSION: Final = "$response.body#/event/version"
@@ -113,6 +114,47 @@ async def perform(self: Resource, request: Received[Any], command: Command) -> W
     return view_written(outcome, dry_run=dry_run)
 
 
+def present(self: Resource, request: Received[Any], now_us: int) -> Account:
+    """The account as it is now; a 400 Problem where `as_of` asks about a moment that has not come."""
+    account, at_us = self.service.reader.account(request.openid, now_us), request.given["as_of"]
+    if account is None:
+        raise AccountNotFound(request.openid)
+    if at_us is not None and at_us > max(now_us, account.recorded_at_us):  # the clock may have run back
+        raise Problem(400, "invalid-parameter", "as_of must not be in the future.")
+    return account
+
+
+async def past(self: Resource, request: Received[Any]) -> Account:
+    """The account as it was at `as_of`."""
+    account = await self.service.fold(request.openid, request.given["as_of"])
+    if account is None:
+        raise AccountNotFound(request.openid)
+    return account
+
+
+def page(self: Resource, request: Received[Any]) -> EventPage:
+    """The events that a list's parameters ask for, of which not every list has all."""
+    given, now_us = request.given, microseconds_now()
+    reader, at_us, until_us, kind = self.service.reader, given["as_of"], given.get("until"), given.get("type")
+    if at_us is not None:
+        if present(self, request, now_us).registered_at_us > at_us:
+            raise AccountNotFound(request.openid)
+        # Events never change, and what lapsed has the moment it did: those up to then are what was found.
+        until_us = at_us + 1 if until_us is None else min(at_us + 1, until_us)
+    found = reader.page(
+        request.openid,
+        now_us,
+        before=given["before"],
+        limit=given["limit"] or DEFAULT_PAGE,
+        types=frozenset() if kind is None else frozenset({kind}),
+        since_us=given.get("since"),
+        until_us=until_us,
+    )
+    if not found.events and reader.standing(request.openid, now_us) is None:
+        raise AccountNotFound(request.openid)
+    return view_page(found)
+
+
 def _write(
     summary: str, scopes: frozenset[str], body: type[Any], command: type[Command], **links: dict[str, Any]
 ) -> Responder:
@@ -142,7 +184,7 @@ class AccountResource(Resource):
         "Read an account, now or as of a moment",
         scopes=READ,
         answer=AccountView,
-        parameters=(_AS_OF,),
+        parameters=(AS_OF,),
         refusals=(AccountNotFound,),
         failures={"busy": 503},
         links={
@@ -154,20 +196,12 @@ class AccountResource(Resource):
         },
     )
     async def on_get(self, request: Received[None]) -> AccountView:
-        now_us, at_us = microseconds_now(), request.given["as_of"]
-        account = self.service.reader.account(request.openid, now_us)
-        if account is None:
-            raise AccountNotFound(request.openid)
+        account, at_us = present(self, request, microseconds_now()), request.given["as_of"]
         if at_us is None:
             request.resp.set_header("ETag", f'"{account.version}"')
             # Not now: an event that is on its way to the disk already has its time, and is not in this answer.
             return view_account(account, account.recorded_at_us)
-        if at_us > max(now_us, account.recorded_at_us):  # the clock may have run back
-            raise Problem(400, "invalid-parameter", "as_of must not be in the future.")
-        past = await self.service.fold(request.openid, at_us)
-        if past is None:
-            raise AccountNotFound(request.openid)
-        return view_account(past, at_us)
+        return view_account(await past(self, request), at_us)
 
 
 class AccountEvents(Resource):
@@ -183,26 +217,13 @@ class AccountEvents(Resource):
             _TYPE,
             moment("since", "Only events recorded at this moment or later."),
             moment("until", "Only events recorded before this moment."),
+            AS_OF,
         ),
         refusals=(AccountNotFound,),
         links={"next": _then("get_accounts_events", **{"query.before": NEXT_PAGE})},
     )
     async def on_get(self, request: Received[None]) -> EventPage:
-        given = request.given
-        now_us = microseconds_now()
-        kind = given["type"]
-        page = self.service.reader.page(
-            request.openid,
-            now_us,
-            before=given["before"],
-            limit=given["limit"] or DEFAULT_PAGE,
-            types=frozenset() if kind is None else frozenset({kind}),
-            since_us=given["since"],
-            until_us=given["until"],
-        )
-        if not page.events and self.service.reader.standing(request.openid, now_us) is None:
-            raise AccountNotFound(request.openid)
-        return view_page(page)
+        return page(self, request)
 
 
 class Grants(Resource):

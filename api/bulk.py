@@ -17,12 +17,12 @@ from api.accounts import GRANT
 from api.callers import NO_LIVE_KEY, live_key
 from api.incoming import GrantLine
 from api.operation import DRY_RUN, Received, Resource, operation
-from api.outgoing import GrantedLine
+from api.outgoing import GrantedLine, view_receipt
 from api.problems import REFUSAL_STATUS, Problem, fault_code
+from api.receipts import Receipted
 from api.service import Service
 from ledger.commands import Submission
 from ledger.errors import NotCommitted, OutcomeUnknown, Refusal
-from ledger.execute import Outcome
 
 log = structlog.get_logger()
 
@@ -199,7 +199,7 @@ class _Run:
         submissions = [
             Submission(grant.command(), self._actor, self._operator, None, self._dry_run) for _, grant in grants
         ]
-        outcomes: list[Outcome | Exception] = []
+        outcomes: list[Receipted | Exception] = []
         try:
             if submissions:
                 async with self._turns:
@@ -212,11 +212,14 @@ class _Run:
             answers[line] = self._answer(line, grant.openid, outcome)
         return b"".join(_encoder.encode(answers[line]) + b"\n" for line, _ in batch)
 
-    def _answer(self, line: int, openid: str, outcome: Outcome | Exception) -> GrantedLine:
+    def _answer(self, line: int, openid: str, outcome: Receipted | Exception) -> GrantedLine:
         match outcome:
-            case Outcome():
+            case Receipted():
                 status = 200 if self._dry_run and not outcome.replayed else 201
-                return GrantedLine(line, status, openid, outcome.version, outcome.credit, outcome.replayed)
+                receipt = view_receipt(outcome.receipt)
+                return GrantedLine(
+                    line, status, openid, outcome.version, outcome.credit, outcome.replayed, receipt
+                )
             case Refusal():
                 answer = _refused(line, REFUSAL_STATUS[type(outcome)], outcome.code, outcome.sentence())
             case NotCommitted() | OutcomeUnknown():

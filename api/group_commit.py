@@ -4,10 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from api.metrics import BATCH
-from ledger.committer import Committer
 from ledger.errors import NotCommitted, OutcomeUnknown
 
 _MAX_BATCH: Final = 512
@@ -20,8 +19,17 @@ _MAX_WAITING: Final = 4096
 
 CommandT = TypeVar("CommandT")
 OutcomeT = TypeVar("OutcomeT")
+_Handed = TypeVar("_Handed", contravariant=True)
 # Commands that were handed in together, and who waits for what they come to.
 _Waiting = tuple[Sequence[CommandT], asyncio.Future[list[OutcomeT | Exception]]]
+
+
+class Commits(Protocol[_Handed, OutcomeT]):
+    """What commits a batch: `ledger.committer.Committer`, or what stands before it."""
+
+    def commit_when_free(self, take: Callable[[], Sequence[_Handed]]) -> list[OutcomeT | Exception]: ...
+    def probe(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class GroupCommit(Generic[CommandT, OutcomeT]):
@@ -31,7 +39,7 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
     """
 
     def __init__(
-        self, name: str, committer: Committer[Any, CommandT, OutcomeT], on_disk_failure: Callable[[], None]
+        self, name: str, committer: Commits[CommandT, OutcomeT], on_disk_failure: Callable[[], None]
     ) -> None:
         self._committer = committer
         self._on_disk_failure = on_disk_failure

@@ -4,10 +4,10 @@ from functools import partial
 from typing import Any
 
 from api import access
-from api.accounts import BEFORE, DEFAULT_PAGE, LIMIT, NEXT_PAGE, perform
+from api.accounts import AS_OF, BEFORE, LIMIT, NEXT_PAGE, page, past, perform, present
 from api.incoming import ProfileBody
 from api.operation import DRY_RUN, IDEMPOTENCY_KEY, IF_MATCH, USER, Received, Resource, operation
-from api.outgoing import CheckinView, CreditView, EventPage, Written, view_holds, view_lots, view_page
+from api.outgoing import CheckinView, CreditView, EventPage, Written, view_holds, view_lots
 from ledger.account import Account, streak_at
 from ledger.commands import CheckIn, user_key
 from ledger.committer import microseconds_now
@@ -37,13 +37,21 @@ class MyProfile(Resource):
 class MyCredit(Resource):
     """`GET /v1/me/credit`: what can be spent, what is reserved, what expires, and today's check-in."""
 
-    @operation("Read the caller's credit", scopes=USER, answer=CreditView, refusals=(AccountNotFound,))
+    @operation(
+        "Read the caller's credit, now or as of a moment",
+        scopes=USER,
+        answer=CreditView,
+        parameters=(AS_OF,),
+        # Before the first login; and now, where the ledger was replaced behind the session's back.
+        refusals=(AccountNotFound,),
+        failures={"busy": 503},
+    )
     async def on_get(self, request: Received[None]) -> CreditView:
-        now_us = microseconds_now()
-        account = self.service.reader.account(request.openid, now_us)
-        if account is None:  # the ledger was replaced behind the session's back
-            raise AccountNotFound(request.openid)
-        return self._view(account, max(now_us, account.recorded_at_us))
+        now_us, at_us = microseconds_now(), request.given["as_of"]
+        account = present(self, request, now_us)
+        if at_us is None:
+            return self._view(account, max(now_us, account.recorded_at_us))
+        return self._view(await past(self, request), at_us)
 
     def _view(self, account: Account, now_us: int) -> CreditView:
         balance, rewards = account.balance, self.service.settings.checkin.rewards
@@ -67,13 +75,12 @@ class MyEvents(Resource):
         "List the caller's events, newest first",
         scopes=USER,
         answer=EventPage,
-        parameters=(BEFORE, LIMIT),
+        parameters=(BEFORE, LIMIT, AS_OF),
+        refusals=(AccountNotFound,),
         links={"next": {"operationId": "get_me_events", "parameters": {"query.before": NEXT_PAGE}}},
     )
     async def on_get(self, request: Received[None]) -> EventPage:
-        before, limit = request.given["before"], request.given["limit"] or DEFAULT_PAGE
-        reader = self.service.reader
-        return view_page(reader.page(request.openid, microseconds_now(), before=before, limit=limit))
+        return page(self, request)
 
 
 class MyCheckin(Resource):

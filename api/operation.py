@@ -59,7 +59,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 class Operation(msgspec.Struct, frozen=True):
     """What a responder was declared to be; `scopes` are those of an API key of which one is enough, none of
-    them for a user's token, None for somebody who logs in."""
+    them for a user's token, None for anybody."""
 
     summary: str
     scopes: frozenset[str] | None
@@ -135,7 +135,7 @@ def operation(
             key = api_key(self.service, req, scopes) if scopes else None
             session = bearer(self.service, req) if scopes == USER else None
             if scopes is NOBODY:
-                self.service.rates.count_login(req)
+                self.service.rates.count_address(req)
             if req.query_string and not queries.issuperset(req.params):
                 unknown = min(set(req.params) - queries)
                 raise Problem(400, "unknown-parameter", f"{unknown[:80]!r} is no parameter of this path.")
@@ -171,7 +171,7 @@ def declared(responder: object) -> Operation:
 def _read_path(path: dict[str, Any]) -> None:
     """Put what the path says in the place of its text; a 404 Problem where nothing could have that name."""
     for name, text in path.items():
-        value = integer(MAX_CREDIT)(text) if name == "hold" else text if _OPENID.search(text) else None
+        value = (text if _OPENID.search(text) else None) if name == "openid" else integer(MAX_CREDIT)(text)
         if value is None:
             raise Problem(404, "not-found", "There is nothing at this path.")
         path[name] = value
@@ -197,7 +197,8 @@ def _etag(text: str) -> int | None:
     return int(text[1:-1]) if re.fullmatch(_ETAG, text) else None
 
 
-def _moment_us(text: str) -> int | None:
+def moment_us(text: str) -> int | None:
+    """A time as RFC 3339 has it, in microseconds since 1970; None where it is none, or has no offset."""
     try:
         parsed = msgspec.convert(text, datetime, strict=True)
     except msgspec.ValidationError:
@@ -244,6 +245,4 @@ DRY_RUN: Final = Parameter(
 def moment(name: str, description: str) -> Parameter:
     """A query parameter that is a time."""
     schema = {"type": "string", "format": "date-time"}
-    return Parameter(
-        name, "query", schema, description, _moment_us, "a time as RFC 3339 has it, with an offset"
-    )
+    return Parameter(name, "query", schema, description, moment_us, "a time as RFC 3339 has it, with an offset")

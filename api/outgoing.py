@@ -1,13 +1,15 @@
 """What goes out at `/v1`: the structs that shape answers, and from which /openapi.json is made."""
 
+from base64 import b64encode
 from typing import Annotated
 
 import msgspec
 
 from api.incoming import Credits, Version
+from api.receipts import Receipted
 from ledger.account import Account
 from ledger.events import MAX_CREDIT, Recorded
-from ledger.execute import Outcome
+from ledger.seal import SignedReceipt
 from ledger.statement import Page, rfc3339
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_CREDIT)]
@@ -37,6 +39,23 @@ class EventView(msgspec.Struct):
     hash: Annotated[Hash | None, msgspec.Meta(description="null after a dry run")]
 
 
+class ReceiptView(msgspec.Struct):
+    """A signed promise that every seal made a minute later or more has this event.
+
+    The six lines of docs/proofs.md made of the first five fields are entry `place` of a tree whose root is in
+    `note`; `path` proves it.
+    """
+
+    openid_hash: Annotated[Hash, msgspec.Meta(description="SHA-256 of the openid")]
+    version: Version
+    hash: Annotated[Hash, msgspec.Meta(description="the event's")]
+    credit: Count
+    recorded_at_us: Count
+    place: Count
+    path: Annotated[str, msgspec.Meta(description="hashes, one behind another, as base64")]
+    note: Annotated[str, msgspec.Meta(description="the signed checkpoint of the receipts made together")]
+
+
 class EventPage(msgspec.Struct):
     """Events, newest first; `next_before` is the `before` of the next page, null on the last."""
 
@@ -49,6 +68,7 @@ class Written(msgspec.Struct, omit_defaults=True):
 
     event: EventView
     credit: Annotated[Count, msgspec.Meta(description="what can be spent after it")]
+    receipt: ReceiptView | None = None
     dry_run: Annotated[bool, msgspec.Meta(description="true where nothing was recorded")] = False
 
 
@@ -121,6 +141,7 @@ class GrantedLine(msgspec.Struct, omit_defaults=True):
     version: Version | None = None
     credit: Count | None = None
     replayed: bool = False
+    receipt: ReceiptView | None = None
     code: str | None = None
     detail: str | None = None
 
@@ -140,9 +161,26 @@ def view_page(page: Page) -> EventPage:
     return EventPage([view_event(row) for row in page.events], page.next_before)
 
 
-def view_written(outcome: Outcome, *, dry_run: bool) -> Written:
+def view_written(outcome: Receipted, *, dry_run: bool) -> Written:
     recorded = outcome.replayed or not dry_run
-    return Written(view_event(outcome.events[-1], recorded=recorded), outcome.credit, not recorded)
+    event = view_event(outcome.events[-1], recorded=recorded)
+    return Written(event, outcome.credit, view_receipt(outcome.receipt), not recorded)
+
+
+def view_receipt(signed: SignedReceipt | None) -> ReceiptView | None:
+    if signed is None:
+        return None
+    receipt = signed.receipt
+    return ReceiptView(
+        receipt.key.hex(),
+        receipt.version,
+        receipt.hash.hex(),
+        receipt.credit,
+        receipt.recorded_at_us,
+        signed.place,
+        b64encode(b"".join(signed.path)).decode(),
+        signed.note,
+    )
 
 
 def view_lots(account: Account) -> list[LotView]:

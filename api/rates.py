@@ -67,7 +67,7 @@ class Windows(Storage):
 
 
 class Rates:
-    """What the settings allow to one API key, one token, and one address that logs in."""
+    """What the settings allow to one API key, one token, and one address that shows neither."""
 
     def __init__(self, settings: Settings) -> None:
         self._limiter = FixedWindowRateLimiter(Windows())
@@ -79,7 +79,7 @@ class Rates:
     def count_token(self, token_hash: bytes) -> None:
         self._count(self._settings.rate_token, "token", token_hash.hex())
 
-    def count_login(self, req: falcon.asgi.Request) -> None:
+    def count_address(self, req: falcon.asgi.Request) -> None:
         self._count(self._settings.rate_login, "address", address_of(req))
 
     def _count(self, allowed: RateLimitItem | None, kind: str, who: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from api import accounts, me, sessions
+from api import accounts, me, seals, sessions
 from api.bulk import BulkGrants
 from api.operation import Resource
 
@@ -26,4 +26,9 @@ ROUTES: Final[dict[str, type[Resource]]] = {
     "/v1/accounts/{openid}/freeze": accounts.Freeze,
     "/v1/accounts/{openid}/unfreeze": accounts.Unfreeze,
     "/v1/grants": BulkGrants,
+    "/v1/me/proof": seals.MyProof,
+    "/v1/accounts/{openid}/proof": seals.AccountProof,
+    "/v1/seals": seals.Seals,
+    "/v1/seals/{seal}": seals.SealResource,
+    "/v1/seals/{seal}/consistency/{later}": seals.Consistency,
 }

@@ -4,27 +4,35 @@ import asyncio
 import os
 import secrets
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import msgspec
 import structlog
 
 from api import access
 from api.group_commit import GroupCommit
 from api.problems import Problem
 from api.rates import Rates
+from api.receipts import Receipted, ReceiptingCommitter
+from api.sealing import seal_every_minute
 from api.settings import Settings
-from api.vault import Vault, open_vault
+from api.vault import Vault, open_signer, open_vault
 from api.wechat import WechatClient
 from ledger.account import Account
 from ledger.commands import RecordLapses, Submission
 from ledger.committer import ledger_committer, microseconds_now
 from ledger.errors import LedgerFault
-from ledger.execute import Outcome
+from ledger.events import Recorded
+from ledger.merkle import inclusion_path
+from ledger.seal import origin_of
+from ledger.seal_file import Sealed, SealFile
 from ledger.sqlite import Connection, SqliteError
 from ledger.statement import BEFORE_ALL_DUE, Reader
+from ledger.sums import account_key
 
 log = structlog.get_logger()
 
@@ -34,16 +42,29 @@ _FIRST_SWEEP_S: Final = 30
 _SWEEP_INTERVAL_S: Final = 3600
 # So many accounts a commit: one can have a thousand rows to write, and others wait for it.
 _SWEPT_AT_ONCE: Final = 20
-_MAX_FOLDS_WAITING: Final = 16
+_MAX_ASIDES_WAITING: Final = 16
+
+
+ResultT = TypeVar("ResultT")
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """An account in the last seal, that seal's place in the log of seals, and what is asked of its events."""
+
+    vkey: str
+    sealed: Sealed
+    inclusion: list[bytes]
+    events: list[Recorded]
 
 
 class Service:
     """Everything a resource needs. Opens nothing until `start`, which runs in the worker, after the fork."""
 
     settings: Settings
-    ledger_commits: GroupCommit[Submission, Outcome]
+    ledger_commits: GroupCommit[Submission, Receipted]
     access_commits: GroupCommit[access.Change, Any]
     reader: Reader
+    seals: SealFile
     sessions: Connection
     vault: Vault
     wechat: WechatClient
@@ -52,33 +73,41 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._folder = ThreadPoolExecutor(1, thread_name_prefix="as-of")
-        self._folds_waiting = 0
+        self._aside_thread = ThreadPoolExecutor(1, thread_name_prefix="aside")
+        self._asides_waiting = 0
 
     async def process_startup(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
         settings = self.settings
         self.vault = open_vault(settings.secret_key_path)
         self.reader = Reader(settings.ledger_path, appid=settings.appid)
         self.sessions = access.open_access(settings.access_path, read_only=True)
-        self.ledger_commits = GroupCommit(
-            "ledger", ledger_committer(settings.ledger_path, appid=settings.appid), _end_this_process
-        )
+        self.seals = SealFile(settings.seals_path)
+        signer = open_signer(settings.signing_key_path, origin_of(settings.appid))
+        committer = ledger_committer(settings.ledger_path, appid=settings.appid)
+        self.ledger_commits = GroupCommit("ledger", ReceiptingCommitter(committer, signer), _end_this_process)
         self.access_commits = GroupCommit(
             "access", access.access_committer(settings.access_path), _end_this_process
         )
         self.wechat = WechatClient(settings.wechat_api, settings.appid, settings.secret)
         self.rates = Rates(settings)
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_hourly())
+        loop = asyncio.get_running_loop()
+        self._background = [
+            loop.create_task(self._sweep_hourly()),
+            loop.create_task(seal_every_minute(settings.data)),
+        ]
 
     async def process_shutdown(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
         self.wechat.close()
-        self._sweeper.cancel()
+        for task in self._background:
+            task.cancel()
+        await asyncio.wait(self._background)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_PROBE_TIMEOUT_S)
         await self.ledger_commits.close()
         await self.access_commits.close()
-        self._folder.shutdown(cancel_futures=True)
+        self._aside_thread.shutdown(cancel_futures=True)
         self.reader.close()
+        self.seals.close()
         self.sessions.close()
 
     async def check(self) -> None:
@@ -90,23 +119,44 @@ class Service:
             await self.access_commits.probe()
 
     async def fold(self, openid: str, at_us: int) -> Account | None:
-        """`Reader.account_as_of`, off the loop: an account of 100,000 events takes a second.
-
-        One after another, and a 503 Problem where many wait: the past must not slow the present.
-        """
-        if self._folds_waiting >= _MAX_FOLDS_WAITING:
-            problem = Problem(503, "busy", "Too many reads of the past are waiting; try again.")
-            problem.headers = {"Retry-After": "1"}
-            raise problem
-        self._folds_waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._folder, self._fold, openid, at_us)
-        finally:
-            self._folds_waiting -= 1
+        """`Reader.account_as_of`, off the loop: an account of 100,000 events takes a second."""
+        return await self._aside(partial(self._fold, openid, at_us))
 
     def _fold(self, openid: str, at_us: int) -> Account | None:
         with closing(Reader(self.settings.ledger_path, appid=self.settings.appid)) as reader:
             return reader.account_as_of(openid, at_us)
+
+    async def prove(self, openid: str, after: int, limit: int) -> Proof | None:
+        """The proof of an account in the last seal, with up to `limit` events behind version `after`."""
+        return await self._aside(partial(self._prove, openid, after, limit))
+
+    def _prove(self, openid: str, after: int, limit: int) -> Proof | None:
+        with (
+            closing(SealFile(self.settings.seals_path)) as seals,
+            closing(Reader(self.settings.ledger_path, appid=self.settings.appid)) as reader,
+        ):
+            sealed = seals.sealed(account_key(openid.encode()))
+            if sealed is None:
+                return None
+            size = sealed.stored.seal.number
+            inclusion = inclusion_path(size - 1, size, seals.subtree)
+            events = reader.chain(openid, after, sealed.leaf.version, limit)
+            return Proof(seals.vkey(), sealed, inclusion, events)
+
+    async def _aside(self, work: Callable[[], ResultT]) -> ResultT:
+        """Run long reads in a thread, one after another, and a 503 Problem where many wait.
+
+        What takes long must not slow what does not.
+        """
+        if self._asides_waiting >= _MAX_ASIDES_WAITING:
+            problem = Problem(503, "busy", "Too many long reads are waiting; try again.")
+            problem.headers = {"Retry-After": "1"}
+            raise problem
+        self._asides_waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._aside_thread, work)
+        finally:
+            self._asides_waiting -= 1
 
     def touch_later(self, token_hash: bytes, now_us: int) -> None:
         """Note that a session was used, without making its request wait for the disk."""

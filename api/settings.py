@@ -57,8 +57,16 @@ class Settings(msgspec.Struct, frozen=True):
         return access_path(self.data)
 
     @property
+    def seals_path(self) -> Path:
+        return seals_path(self.data)
+
+    @property
     def secret_key_path(self) -> Path:
         return self.data / "secret.key"
+
+    @property
+    def signing_key_path(self) -> Path:
+        return signing_key_path(self.data)
 
 
 def ledger_path(data: Path) -> Path:
@@ -67,6 +75,14 @@ def ledger_path(data: Path) -> Path:
 
 def access_path(data: Path) -> Path:
     return data / "access.db"
+
+
+def seals_path(data: Path) -> Path:
+    return data / "seals.db"
+
+
+def signing_key_path(data: Path) -> Path:
+    return data / "signing.key"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -1,10 +1,13 @@
 """Before the first worker: the data directory, made and checked. Imports nothing that counts or serves."""
 
+from contextlib import closing
+
 from api import access
 from api.settings import Settings
-from api.vault import create_secret_key, open_vault
-from ledger import schema
+from api.vault import create_secret_key, open_signer, open_vault
+from ledger import schema, seal_file
 from ledger.errors import LedgerUnusable
+from ledger.seal import origin_of
 from ledger.sqlite import refuse_network_file_system
 
 
@@ -38,3 +41,22 @@ def prepare(settings: Settings) -> None:
             )
     finally:
         connection.close()
+    _prepare_seals(settings)
+
+
+def _prepare_seals(settings: Settings) -> None:
+    if not settings.seals_path.exists():
+        create_secret_key(settings.signing_key_path)
+    elif not settings.signing_key_path.exists():
+        raise LedgerUnusable(
+            f"{settings.signing_key_path} is missing, and {settings.seals_path} was begun with it: restore it, "
+            "or move seals.db away, after which a new log of seals begins"
+        )
+    vkey = open_signer(settings.signing_key_path, origin_of(settings.appid)).verifier.vkey
+    seal_file.create(settings.seals_path, vkey)
+    with closing(seal_file.SealFile(settings.seals_path)) as seals:
+        if seals.vkey() != vkey:
+            raise LedgerUnusable(
+                f"{settings.signing_key_path} is not the key that {settings.seals_path} was begun with: "
+                "restore that one, or move seals.db away, after which a new log of seals begins"
+            )

@@ -49,7 +49,7 @@ class Login:
         self._service = service
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        self._service.rates.count_login(req)
+        self._service.rates.count_address(req)
         body = await read_json(req, _login_body)
         try:
             token = await log_in(self._service, body.code)

@@ -1,4 +1,4 @@
-"""The secret key file, and what is encrypted with it: WeChat's session keys at rest."""
+"""The two key files: what WeChat's session keys are encrypted with at rest, and what seals are signed with."""
 
 import os
 import secrets
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ledger.errors import LedgerUnusable
+from ledger.note import Signer
 
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -65,6 +67,15 @@ def create_secret_key(path: Path) -> None:
 
 def open_vault(path: Path) -> Vault:
     """The vault whose key is in `path`; raises LedgerUnusable, naming the file, where it cannot be used."""
+    return Vault(_read_key(path))
+
+
+def open_signer(path: Path, origin: str) -> Signer:
+    """What signs for the log `origin` with the Ed25519 key in `path`; raises LedgerUnusable as `open_vault`."""
+    return Signer(origin, Ed25519PrivateKey.from_private_bytes(_read_key(path)))
+
+
+def _read_key(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -78,4 +89,4 @@ def open_vault(path: Path) -> Vault:
         raise LedgerUnusable(f"{path} does not hold a secret key of 64 hexadecimal digits") from None
     if len(key) != _KEY_BYTES:
         raise LedgerUnusable(f"{path} does not hold a secret key of 64 hexadecimal digits")
-    return Vault(key)
+    return key

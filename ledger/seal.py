@@ -16,7 +16,7 @@ from ledger.note import Checkpoint, Signer
 
 _SEAL: Final = re.compile(
     r"credit-ledger seal v1\n"
-    r"number (0|[1-9][0-9]*)\n"
+    r"number ([1-9][0-9]*)\n"
     r"sealed_at_us (0|[1-9][0-9]*)\n"
     r"events (0|[1-9][0-9]*)\n"
     r"accounts (0|[1-9][0-9]*)\n"
@@ -108,6 +108,8 @@ class SignedReceipt(msgspec.Struct, frozen=True):
 def sign_receipts(receipts: Sequence[Receipt], signer: Signer) -> list[SignedReceipt]:
     """Each receipt with its proof under one signature: signing takes longer than all the rest of a grant's
     hashing, and what is committed together can be signed together."""
+    if not receipts:
+        return []
     tree = merkle.Tree([receipt.entry().encode() for receipt in receipts])
     top = merkle.root(tree.size, tree.node)
     note = signer.sign(Checkpoint(f"{signer.name}/receipts", tree.size, top).text())

@@ -29,7 +29,7 @@ _SCHEMA: Final = """
 CREATE TABLE log (only INTEGER PRIMARY KEY CHECK (only = 1), vkey TEXT NOT NULL) STRICT;
 
 CREATE TABLE seal (
-    number INTEGER PRIMARY KEY CHECK (number >= 0),
+    number INTEGER PRIMARY KEY CHECK (number >= 1), -- also the size of the log of seals with this one in it
     entry TEXT NOT NULL,
     note TEXT NOT NULL,
     -- the last event that it covers, as the ledger file numbers them, and its hash
@@ -50,8 +50,8 @@ BEGIN SELECT RAISE(ABORT, 'seals are append-only: what was published cannot be c
 CREATE TRIGGER seal_is_never_deleted BEFORE DELETE ON seal
 BEGIN SELECT RAISE(ABORT, 'seals are append-only: what was published cannot be taken back'); END;
 CREATE TRIGGER seal_is_never_replaced BEFORE INSERT ON seal
-WHEN EXISTS (SELECT 1 FROM seal WHERE number = NEW.number) OR NEW.number <> (SELECT count(*) FROM seal)
-BEGIN SELECT RAISE(ABORT, 'seals are numbered 0, 1, 2 without a gap, and none is replaced'); END;
+WHEN EXISTS (SELECT 1 FROM seal WHERE number = NEW.number) OR NEW.number <> (SELECT count(*) + 1 FROM seal)
+BEGIN SELECT RAISE(ABORT, 'seals are numbered 1, 2, 3 without a gap, and none is replaced'); END;
 """
 
 _LEAF: Final = struct.Struct(">32sQ32sQQ32s")

@@ -51,7 +51,7 @@ def make_seal(
             return None
         cut = _grow(scan, file, None if lost else last)
         seal = Seal(
-            0 if last is None else last.seal.number + 1,
+            1 if last is None else last.seal.number + 1,
             now_us if last is None else max(now_us, last.seal.sealed_at_us),
             cut.events,
             cut.accounts,
@@ -74,7 +74,7 @@ def adopt_seal(ledger: Path, seals: Path, entry: str, note: str) -> Stored:
     with _opened(ledger, seals) as (scan, file):
         last = file.last()
         seal = seal_of(entry)
-        if seal.number != (0 if last is None else last.seal.number + 1):
+        if seal.number != (1 if last is None else last.seal.number + 1):
             raise NotSealed(f"seal {seal.number} does not follow")
         cut = _grow(scan, file, last)
         if (seal.events, seal.accounts, seal.outstanding, seal.root) != (
@@ -164,11 +164,11 @@ def _check_follows(scan: LogScan, before: Leaf, change: Change) -> None:
 def _appended(
     file: SealFile, entry: str, number: int, origin: str
 ) -> tuple[list[tuple[int, int, bytes]], Checkpoint]:
-    """What the log of seals gains by `entry`, and its checkpoint then."""
-    subtrees = list(merkle.appended(number, merkle.leaf_hash(entry.encode()), file.subtree))
+    """What the log of seals gains by `entry`, its `number`-th, and its checkpoint then."""
+    subtrees = list(merkle.appended(number - 1, merkle.leaf_hash(entry.encode()), file.subtree))
     known = {(level, place): digest for level, place, digest in subtrees}
 
     def node(level: int, place: int) -> bytes:
         return known.get((level, place)) or file.subtree(level, place)
 
-    return subtrees, Checkpoint(origin, number + 1, merkle.root(number + 1, node))
+    return subtrees, Checkpoint(origin, number, merkle.root(number, node))

@@ -8,6 +8,8 @@ this one's locks, so nothing imports another.
 import fcntl
 import os
 import re
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -157,6 +159,26 @@ def _is_empty(path: Path) -> bool:
     return bool(tables == 0 and application_id == 0)
 
 
+def copy_file(path: Path, target: Path, progress: Callable[[int, int], None]) -> None:
+    """Copy a database as it is at one moment, whoever writes meanwhile; told how many pages of how many."""
+    target.touch(mode=0o600)
+    with closing(connect(path, read_only=True)) as source, closing(_open(target, "rw")) as copy:
+        source.execute("BEGIN")  # without one snapshot it would begin anew with every commit of another process
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        source.backup(copy, pages=4096, progress=lambda _, left, total: progress(total - left, total))
+        source.execute("COMMIT")
+
+
+def file_problems(connection: Connection) -> list[str]:
+    """What SQLite itself finds wrong with the file: pages, and indexes that do not match their table."""
+    return [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+
+
+def truncate_log(connection: Connection) -> bool:
+    """Empty the write-ahead log into the file, under the turnstile; False where a reader needs it for long."""
+    return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+
+
 def is_disk_failure(error: SqliteError) -> bool:
     """Whether the disk refused to read, write or sync, after which nothing written can be relied on."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == _SQLITE_IOERR
@@ -251,6 +273,14 @@ class Turnstile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def take_if_free(self) -> bool:
+        """Take it, unless somebody else has it; whether it is this one's now. Closing lets go of it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def close(self) -> None:
         os.close(self._descriptor)

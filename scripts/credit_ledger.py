@@ -21,6 +21,9 @@ from ledger.events import Recorded
 from ledger.execute import Outcome
 from ledger.statement import BEFORE_ALL_DUE, MAX_PAGE, Reader, rfc3339
 from scripts.credit_ledger_keys import key
+from scripts.credit_ledger_seal import seal, seals
+from scripts.credit_ledger_terminal import MOMENT
+from scripts.credit_ledger_totals import totals
 
 # Exit statuses: 0 good, 1 wrong or refused, 2 the command line itself was wrong (click's own).
 _WRONG: Final = 1
@@ -114,18 +117,25 @@ def replay(write: bool, as_json: bool) -> None:
 @click.argument("openid")
 @click.option("--before", type=click.IntRange(1), help="Only events with a version below this one.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many events (default: all).")
+@click.option("--as-of", "as_of_us", type=MOMENT, help="Only what a read at this moment found (default: now).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as the log keeps them.")
-def statement(openid: str, before: int | None, limit: int | None, as_json: bool) -> None:
+def statement(openid: str, before: int | None, limit: int | None, as_of_us: int | None, as_json: bool) -> None:
     """Print the events of OPENID, newest first, with the credit after each."""
     if not openid.isascii():
         raise _Failure("an openid is ASCII")
     with _ledger() as path:
         reader = Reader(path)
-        if reader.standing(openid, microseconds_now()) is None:
+        now_us = microseconds_now()
+        account = reader.account(openid, now_us)
+        if account is None:
             raise _Failure(f"nobody registered as {openid}")
+        if as_of_us is not None and as_of_us > max(now_us, account.recorded_at_us):
+            raise _Failure("--as-of must not be in the future")
+        if as_of_us is not None and as_of_us < account.registered_at_us:
+            raise _Failure(f"nobody was registered as {openid} by {rfc3339(as_of_us)}")
         if not as_json:
             click.echo(f"{'version':>8}  {'recorded at (UTC)':<27}  {'credit':>16}  event")
-        for entry in _entries(reader, openid, before, limit):
+        for entry in _entries(reader, openid, before, limit, as_of_us):
             data = entry.data.decode()
             when = rfc3339(entry.recorded_at_us)
             if as_json:
@@ -198,11 +208,14 @@ def expire() -> None:
     sys.exit(_WRONG if failed else 0)
 
 
-def _entries(reader: Reader, openid: str, before: int | None, limit: int | None) -> Iterator[Recorded]:
+def _entries(
+    reader: Reader, openid: str, before: int | None, limit: int | None, as_of_us: int | None
+) -> Iterator[Recorded]:
     """Page by page, so that neither memory nor a read transaction grows with the account."""
     left, now_us = sys.maxsize if limit is None else limit, microseconds_now()
+    until_us = None if as_of_us is None else as_of_us + 1
     while left > 0:
-        page = reader.page(openid, now_us, before=before, limit=min(left, MAX_PAGE))
+        page = reader.page(openid, now_us, before=before, limit=min(left, MAX_PAGE), until_us=until_us)
         yield from page.events
         left -= len(page.events)
         before = page.next_before
@@ -248,6 +261,9 @@ def _text(openid: bytes) -> str:
 
 
 cli.add_command(key)
+cli.add_command(seal)
+cli.add_command(seals)
+cli.add_command(totals)
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
     "verify": {"account", "chain", "errors", "events", "lapse", "log", "projection", "sqlite"},
     "replay": {"errors", "log", "sqlite", "verify"},
     "parallel": {"log"},
+    "totals": {"account", "errors", "events", "lapse", "log", "lots", "parallel", "sqlite", "statement"},
     "merkle": set(),
     "sums": set(),
     "note": set(),
@@ -50,8 +51,8 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
 }
 # `ledger.sqlite` is what access.db shares with the log: how a file is opened, and the turnstile.
 SEEN_FROM_OUTSIDE = {
-    "account", "commands", "committer", "errors", "events", "execute", "refusals", "replay", "schema", "sqlite",
-    "statement", "verify",
+    "account", "commands", "committer", "errors", "events", "execute", "merkle", "note", "refusals", "replay",
+    "schema", "seal", "seal_file", "sqlite", "statement", "sums", "verify",
 }  # fmt: skip
 # Two for the log, one for each other file, one that reads, and how any of them is opened.
 SQL = {
@@ -66,6 +67,7 @@ BANNED_NAMES = {"manager", "utils", "util", "helpers", "helper", "service_base",
 # Settings are read in the first; the others hand an environment on to a process they start.
 USES_ENVIRONMENT = {
     "api/settings.py",
+    "api/sealing.py",
     "scripts/gunicorn_conf.py",
     "scripts/serve_here.py",
     "scripts/bench_run.py",

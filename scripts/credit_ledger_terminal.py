@@ -1,0 +1,62 @@
+"""What the commands of `credit-ledger` share: how they find the ledger, fail, show progress and read a time."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from api.operation import moment_us
+from api.settings import SettingError, data_directory, ledger_path
+from ledger.errors import LedgerFault
+
+# Exit statuses: 0 good, 1 wrong or refused, 2 the command line itself was wrong (click's own).
+WRONG: Final = 1
+
+
+class Failure(click.ClickException):
+    """Something the operator can act on: said in one sentence, exit status 1."""
+
+    exit_code = WRONG
+
+
+@contextmanager
+def opened_ledger() -> Iterator[Path]:
+    """The ledger's path; what goes wrong with it becomes one sentence."""
+    try:
+        yield ledger_path(data_directory())
+    except (LedgerFault, SettingError, PermissionError) as fault:
+        raise Failure(str(fault)) from None
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error where that is a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    bar: Any = click.progressbar(length=1, label=label, file=sys.stderr)
+    with bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield show
+
+
+class _Moment(click.ParamType[int]):
+    """A time with an offset, as microseconds since 1970."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        moment = moment_us(value)
+        if moment is None:
+            self.fail(f"{value!r} is not a time with an offset, such as 2026-11-22T18:00:00Z", param, ctx)
+        return moment
+
+
+MOMENT: Final = _Moment()
