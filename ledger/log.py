@@ -2,26 +2,29 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple, Self
 
 from ledger.account import Account
+from ledger.errors import NotCommitted
 from ledger.events import Recorded, Subject, decode
 from ledger.projection import COLUMNS, Row, from_row, to_row
-from ledger.schema import open_ledger
-from ledger.sqlite import WritableFile
+from ledger.schema import open_ledger, other_projection
+from ledger.sqlite import SqliteError, WritableFile, file_problems
 
 EVENT: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
+_RAW: Final = (
+    "position, CAST(openid AS BLOB), version, CAST(type AS BLOB), CAST(data AS BLOB), credit,"
+    " CAST(key AS BLOB), fingerprint, recorded_at, hash"
+)
 # JSON goes in and out as bytes: damaged text need not be UTF-8.
 _JSON: Final = ("lots", "holds")
-_ACCOUNT: Final = ", ".join(f"CAST({name} AS BLOB)" if name in _JSON else name for name in COLUMNS)
-_PLACES: Final = ["CAST(? AS TEXT)" if name in _JSON else "?" for name in COLUMNS]
-_SET: Final = ", ".join(f"{name} = {place}" for name, place in zip(COLUMNS, _PLACES, strict=True))
+ACCOUNT: Final = ", ".join(f"CAST({name} AS BLOB)" if name in _JSON else name for name in COLUMNS)
+PLACES: Final = ["CAST(? AS TEXT)" if name in _JSON else "?" for name in COLUMNS]
+_SET: Final = ", ".join(f"{name} = {place}" for name, place in zip(COLUMNS, PLACES, strict=True))
 # Nearly every account is there already, so that is tried first.
 _UPDATE_ACCOUNT: Final = f"UPDATE account SET {_SET} WHERE openid = ?"
-_INSERT_ACCOUNT: Final = f"INSERT INTO account ({', '.join(COLUMNS)}, openid) VALUES ({', '.join(_PLACES)}, ?)"
-FIND_ACCOUNT: Final = f"SELECT {_ACCOUNT} FROM account WHERE openid = ?"
+_INSERT_ACCOUNT: Final = f"INSERT INTO account ({', '.join(COLUMNS)}, openid) VALUES ({', '.join(PLACES)}, ?)"
+FIND_ACCOUNT: Final = f"SELECT {ACCOUNT} FROM account WHERE openid = ?"
 _FIND_KEY: Final = f"SELECT {EVENT} FROM event WHERE openid = ? AND key = ?"
 _SCAN_ROWS: Final = 10_000
 # Below every position, also those that only damage or an intruder leaves.
@@ -40,7 +43,23 @@ class Range(NamedTuple):
 EVERYBODY: Final = Range(b"", None)
 
 
-class RawEvent(msgspec.Struct, frozen=True):
+def within_range(within: Range) -> tuple[str, dict[str, bytes]]:
+    """A condition on `openid`, to follow others, and the values that it names."""
+    # Without a bound is not below an upper bound: a damaged openid can be a blob, which is above all text.
+    where, bounds = "", {}
+    if within.low:
+        where, bounds = " AND openid >= CAST(:low AS TEXT)", {"low": within.low}
+    if within.high is not None:
+        where += " AND openid < CAST(:high AS TEXT)"
+        bounds["high"] = within.high
+    return where, bounds
+
+
+# The columns of a stored row as `RawEvent` names them.
+EventRow = tuple[int, bytes, int, bytes, bytes, int, bytes | None, bytes | None, int, bytes]
+
+
+class RawEvent(NamedTuple):
     """A stored row as it is, before anybody trusts it: text as bytes, and whatever else was found there."""
 
     position: int
@@ -60,6 +79,16 @@ class Log(WritableFile):
 
     def __init__(self, path: Path, *, appid: str | None = None) -> None:
         super().__init__(open_ledger(path, appid=appid), path.name)
+
+    def begin(self) -> None:
+        """As for any file; also raises NotCommitted where replay swapped in rows of another release's fold."""
+        super().begin()
+        try:
+            if (other := other_projection(self.connection)) is not None:
+                raise NotCommitted(f"{self._name} cannot be written: {other}")
+        except (NotCommitted, SqliteError):
+            self.rollback()
+            raise
 
     def event_by_key(self, openid: str, key: str) -> Recorded | None:
         row = self.connection.execute(_FIND_KEY, (openid, key)).fetchone()
@@ -84,8 +113,19 @@ class Log(WritableFile):
         ).fetchone()
         return Subject(decode(*row), corrected)
 
+    def event(self, openid: bytes, version: int) -> RawEvent | None:
+        """One event as it is stored."""
+        row = self.connection.execute(
+            f"SELECT {_RAW} FROM event WHERE openid = CAST(? AS TEXT) AND version = ?", (openid, version)
+        ).fetchone()
+        return None if row is None else RawEvent(*row)
+
     def append(self, rows: list[Recorded], account: Account) -> None:
         """Write the events of one account and the row that is their fold."""
+        self.put_events(rows)
+        self.put_account(account)
+
+    def put_events(self, rows: list[Recorded]) -> None:
         for row in rows:
             self.connection.execute(
                 "INSERT INTO event (openid, version, type, data, credit, key, fingerprint, recorded_at, hash)"
@@ -102,16 +142,11 @@ class Log(WritableFile):
                     row.hash,
                 ),
             )
-        self.put_account(account)
 
     def put_account(self, account: Account) -> None:
         row = (*to_row(account), account.openid)
         if not self.connection.execute(_UPDATE_ACCOUNT, row).rowcount:
             self.connection.execute(_INSERT_ACCOUNT, row)
-
-    def remove_account(self, openid: bytes) -> None:
-        """Remove a projected row that no event stands behind."""
-        self.connection.execute("DELETE FROM account WHERE CAST(openid AS BLOB) = ?", (openid,))
 
 
 class LogScan:
@@ -121,10 +156,10 @@ class LogScan:
     where the table was changed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._connection = open_ledger(path, read_only=True)
+    def __init__(self, path: Path, *, any_projection: bool = False) -> None:
+        self._connection = open_ledger(path, read_only=True, any_projection=any_projection)
 
-    def __enter__(self) -> "LogScan":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,7 +177,8 @@ class LogScan:
         """
         step = max(1, self.last_position() // _RANGE_SAMPLES)
         sample = self._connection.execute(
-            "WITH RECURSIVE place(position) AS (SELECT 1 UNION ALL SELECT position + :step FROM place LIMIT :most)"
+            "WITH RECURSIVE place(position) AS"
+            " (SELECT 1 UNION ALL SELECT position + :step FROM place LIMIT :most)"
             " SELECT CAST(openid AS BLOB) FROM event WHERE position IN (SELECT position FROM place)",
             {"step": step, "most": _RANGE_SAMPLES},
         ).fetchall()
@@ -156,16 +192,17 @@ class LogScan:
 
         No read transaction outlives the call.
         """
-        # Without a bound is not below an upper bound: a damaged openid can be a blob, which is above all text.
-        below = "" if within.high is None else " AND openid < CAST(:high AS TEXT)"
-        above = " AND openid >= CAST(:low AS TEXT)" if within.low else ""
-        rows = self._connection.execute(
-            "SELECT position, CAST(openid AS BLOB), version, CAST(type AS BLOB), CAST(data AS BLOB), credit,"
-            " CAST(key AS BLOB), fingerprint, recorded_at, hash FROM event NOT INDEXED"
-            f" WHERE position > :after AND position <= :until{above}{below} ORDER BY position LIMIT :rows",
-            {"after": after, "until": until, "low": within.low, "high": within.high, "rows": _SCAN_ROWS},
+        return [RawEvent._make(row) for row in self.event_rows(after, within, until)]
+
+    def event_rows(self, after: int, within: Range, until: int = AFTER_ALL) -> list[EventRow]:
+        """As `chunk`, without names: naming them takes longer than reading them."""
+        where, bounds = within_range(within)
+        rows: list[EventRow] = self._connection.execute(
+            f"SELECT {_RAW} FROM event NOT INDEXED"
+            f" WHERE position > :after AND position <= :until{where} ORDER BY position LIMIT :rows",
+            {"after": after, "until": until, "rows": _SCAN_ROWS, **bounds},
         ).fetchall()
-        return [RawEvent(*row) for row in rows]
+        return rows
 
     def begin_snapshot(self) -> None:
         """From here on every read sees the same state. Keep it short: the write-ahead log cannot be reset."""
@@ -175,19 +212,22 @@ class LogScan:
     def end_snapshot(self) -> None:
         self._connection.execute("COMMIT")
 
-    def changed(self, after: int) -> Iterator[tuple[bytes, int, bytes, int, int, bool]]:
-        """The accounts with events behind position `after`: openid, version, head, credit, held, and whether
-        the row is what its last event says.
+    def changed(self, after: int) -> Iterator[tuple[bytes, int, bytes, int, int, int, bytes | None, bool]]:
+        """The accounts with events behind position `after`: openid; version, hash and credit of the last event;
+        what is held; the version of the first of these events, and the hash of the event before that; whether
+        the account row is what the last event says.
 
-        An order of commits that a position is: one writer at a time numbers its events, so none comes late.
+        A position is an order of commits: one writer at a time numbers its events, so none comes late.
         """
         return iter(
             self._connection.execute(
-                "SELECT CAST(c.openid AS BLOB), c.version, e.hash, e.credit, coalesce(a.held, 0),"
-                " (a.version, a.head, a.credit) IS (c.version, e.hash, e.credit)"
-                " FROM (SELECT openid, max(version) AS version FROM event WHERE position > ? GROUP BY openid) c"
-                " JOIN event e ON e.openid = c.openid AND e.version = c.version"
-                " LEFT JOIN account a ON a.openid = c.openid",
+                "SELECT CAST(who AS BLOB), last, l.hash, l.credit, coalesce(a.held, 0), first, p.hash,"
+                " (a.version, a.head, a.credit) IS (last, l.hash, l.credit)"
+                " FROM (SELECT openid AS who, min(version) AS first, max(version) AS last FROM event"
+                " WHERE position > ? GROUP BY openid)"
+                " JOIN event l ON l.openid = who AND l.version = last"
+                " LEFT JOIN event p ON p.openid = who AND p.version = first - 1"
+                " LEFT JOIN account a ON a.openid = who",
                 (after,),
             )
         )
@@ -207,10 +247,22 @@ class LogScan:
     def accounts(self) -> Iterator[tuple[bytes, Row]]:
         """The projected rows as they are stored, with the openid's stored bytes before each."""
         for openid, *row in self._connection.execute(
-            f"SELECT CAST(openid AS BLOB), {_ACCOUNT} FROM account NOT INDEXED"
+            f"SELECT CAST(openid AS BLOB), {ACCOUNT} FROM account NOT INDEXED"
         ):
             yield openid, tuple(row)
 
     def file_problems(self) -> list[str]:
-        """What SQLite itself finds wrong with the file: pages, and indexes that do not match their table."""
-        return [text for (text,) in self._connection.execute("PRAGMA integrity_check") if text != "ok"]
+        return file_problems(self._connection)
+
+    def appid(self) -> str:
+        """The mini-program whose ledger it is."""
+        (appid,) = self._connection.execute("SELECT appid FROM ledger").fetchone()
+        return str(appid)
+
+    def heads(self) -> Iterator[tuple[bytes, int, bytes]]:
+        """Every account in the log with the version and the hash of its last event."""
+        return iter(
+            self._connection.execute(
+                "SELECT CAST(openid AS BLOB), max(version), hash FROM event GROUP BY openid"
+            )
+        )

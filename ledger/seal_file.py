@@ -5,17 +5,18 @@ and no openid. The seals are append-only; the tree is derived, and is there so t
 """
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from ledger.errors import LedgerUnusable
 from ledger.seal import Seal, seal_of
 from ledger.sqlite import Identity, WritableFile, connect, create_file
-from ledger.sums import KEY_BITS, Node, Step, path_of, root_of
+from ledger.sums import HASH_BYTES, KEY_BITS, NODE_BYTES, NOTHING, Node, Step, leaf, path_of, root_of
 
 IDENTITY: Final = Identity(application_id=0x43524C53, schema_version=1)  # "CRLS"
 
@@ -54,24 +55,32 @@ WHEN EXISTS (SELECT 1 FROM seal WHERE number = NEW.number) OR NEW.number <> (SEL
 BEGIN SELECT RAISE(ABORT, 'seals are numbered 1, 2, 3 without a gap, and none is replaced'); END;
 """
 
-_LEAF: Final = struct.Struct(">32sQ32sQQ32s")
-_NODE: Final = struct.Struct(">32s16s")
-_ABSENT: Final = bytes(_NODE.size)
+# A stored leaf: key, version, head, held, and its node in the sum tree (hash and credit).
+_LEAF: Final = struct.Struct(f">32sQ32sQ{NODE_BYTES}s")
+LEAF_BYTES: Final = _LEAF.size
+_NODE_AT: Final = LEAF_BYTES - NODE_BYTES
+_KEY_BYTES: Final = KEY_BITS // 8
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """An account as the last seal has it; `hash` is its leaf in the sum tree."""
+    """An account as the last seal has it; `packed` is how it is stored."""
 
     key: bytes
     version: int
     head: bytes
     credit: int
     held: int
-    hash: bytes
+    packed: bytes
+
+    @property
+    def node(self) -> bytes:
+        """Its leaf in the sum tree."""
+        return self.packed[_NODE_AT:]
 
 
 class Change(NamedTuple):
-    """An account as the ledger has it now."""
+    """An account as the ledger has it now; event `first` is the oldest that is new, and `follows` the hash of
+    the one before it."""
 
     key: bytes
     openid: bytes
@@ -79,6 +88,8 @@ class Change(NamedTuple):
     head: bytes
     credit: int
     held: int
+    first: int
+    follows: bytes
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -150,6 +161,13 @@ class SealFile(WritableFile):
         ).fetchall()
         return (Stored(seal_of(entry), entry, *rest) for entry, *rest in rows)
 
+    def stored_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Every seal as it is stored, oldest first, before anybody trusts it: number, entry, note, position
+        and hash."""
+        return iter(
+            self.connection.execute("SELECT number, entry, note, position, hash FROM seal ORDER BY number")
+        )
+
     def subtree(self, level: int, place: int) -> bytes:
         """A complete subtree of the log of entries, for the functions of `ledger.merkle`."""
         (digest,) = self.connection.execute(
@@ -170,56 +188,46 @@ class SealFile(WritableFile):
         """The account of that key in the last seal, and the path to its root; None where it has none yet."""
         with self.snapshot():
             stored = self.last()
-            leaves = self.part(part_of(key))
-            if stored is None or key not in leaves:
+            part = self.part(part_of(key))
+            at, found = place_of(key, part)
+            if stored is None or not found:
                 return None
             parts = self.group(group_of(part_of(key)))
             groups = self._groups()
-        number = int.from_bytes(key, "big")
-        beneath = path_of(number, entries_of(leaves))
-        within = path_of(_prefix(part_of(key)), sorted((_prefix(part), node) for part, node in parts.items()))
+        beneath = path_of(int.from_bytes(key, "big"), _entries(part))
+        within = path_of(_prefix(part_of(key)), [(_prefix(part), node) for part, node in sorted(parts.items())])
         above = path_of(_prefix(group_of(part_of(key)) * _PARTS_IN_GROUP), groups)
-        return Sealed(leaves[key], beneath + within + above, stored)
+        return Sealed(unpack_leaf(part[at : at + LEAF_BYTES]), beneath + within + above, stored)
 
-    def part(self, number: int) -> dict[bytes, Leaf]:
+    def part(self, number: int) -> bytes:
+        """The packed leaves of a part, in order of their keys."""
         row = self.connection.execute("SELECT leaves FROM part WHERE part = ?", (number,)).fetchone()
-        return {} if row is None else {found[0]: Leaf(*found) for found in _LEAF.iter_unpack(row[0])}
+        return b"" if row is None else bytes(row[0])
 
     def leaves(self) -> Iterator[Leaf]:
         """All accounts of the last seal in order of their keys; keep a snapshot around it."""
-        for (packed,) in self.connection.execute("SELECT leaves FROM part ORDER BY part"):
-            yield from (Leaf(*found) for found in _LEAF.iter_unpack(packed))
+        for (part,) in self.connection.execute("SELECT leaves FROM part ORDER BY part"):
+            yield from (unpack_leaf(part[at : at + LEAF_BYTES]) for at in range(0, len(part), LEAF_BYTES))
 
-    def put_part(self, number: int, leaves: dict[bytes, Leaf]) -> Node:
+    def put_part(self, number: int, part: bytes) -> Node:
         """Store a part and return its root."""
-        packed = b"".join(
-            _LEAF.pack(leaf.key, leaf.version, leaf.head, leaf.credit, leaf.held, leaf.hash)
-            for _, leaf in sorted(leaves.items())
-        )
-        self.connection.execute("INSERT OR REPLACE INTO part (part, leaves) VALUES (?, ?)", (number, packed))
-        return root_of(entries_of(leaves))
+        self.connection.execute("INSERT OR REPLACE INTO part (part, leaves) VALUES (?, ?)", (number, part))
+        return root_of(_entries(part))
 
-    def group(self, place: int) -> dict[int, Node]:
-        """The roots of the parts of a group that has any, by their numbers."""
+    def group(self, place: int) -> dict[int, bytes]:
+        """The roots of the parts of a group, by the numbers of those that are there."""
         row = self.connection.execute("SELECT parts FROM crown WHERE place = ?", (place,)).fetchone()
         if row is None:
             return {}
-        first = place * _PARTS_IN_GROUP
-        return {
-            first + index: Node(digest, int.from_bytes(credit, "big"))
-            for index, (digest, credit) in enumerate(_NODE.iter_unpack(row[0]))
-            if digest != _ABSENT[:32]
-        }
+        nodes = (row[0][at : at + NODE_BYTES] for at in range(0, len(row[0]), NODE_BYTES))
+        return {part: node for part, node in enumerate(nodes, place * _PARTS_IN_GROUP) if node != NOTHING}
 
-    def put_group(self, place: int, parts: dict[int, Node]) -> None:
+    def put_group(self, place: int, parts: dict[int, bytes]) -> None:
         first = place * _PARTS_IN_GROUP
-        packed = b"".join(
-            _packed(parts[number]) if number in parts else _ABSENT
-            for number in range(first, first + _PARTS_IN_GROUP)
-        )
-        root = root_of(sorted((_prefix(number), node) for number, node in parts.items()))
+        packed = b"".join([parts.get(part, NOTHING) for part in range(first, first + _PARTS_IN_GROUP)])
+        root = root_of([(_prefix(part), node) for part, node in sorted(parts.items())])
         self.connection.execute(
-            "INSERT OR REPLACE INTO crown (place, root, parts) VALUES (?, ?, ?)", (place, _packed(root), packed)
+            "INSERT OR REPLACE INTO crown (place, root, parts) VALUES (?, ?, ?)", (place, root, packed)
         )
 
     def root(self) -> Node:
@@ -229,10 +237,10 @@ class SealFile(WritableFile):
         """Take in changed accounts, any number of them, in any order: they wait on disk, not in memory."""
         self.connection.execute(
             "CREATE TEMP TABLE IF NOT EXISTS change (key BLOB PRIMARY KEY, openid BLOB, version INTEGER,"
-            " head BLOB, credit INTEGER, held INTEGER) STRICT, WITHOUT ROWID"
+            " head BLOB, credit INTEGER, held INTEGER, first INTEGER, follows BLOB) STRICT, WITHOUT ROWID"
         )
         self.connection.execute("DELETE FROM change")
-        self.connection.executemany("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?)", changes)
+        self.connection.executemany("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?)", changes)
 
     def collected(self) -> Iterator[Change]:
         """What was collected, in order of the keys."""
@@ -243,24 +251,37 @@ class SealFile(WritableFile):
         self.connection.execute("DELETE FROM part")
         self.connection.execute("DELETE FROM crown")
 
-    def _groups(self) -> list[tuple[int, Node]]:
+    def _groups(self) -> list[tuple[int, bytes]]:
         rows = self.connection.execute("SELECT place, root FROM crown ORDER BY place").fetchall()
-        unpacked = ((place, *_NODE.unpack(root)) for place, root in rows)
-        return [
-            (_prefix(place * _PARTS_IN_GROUP), Node(digest, int.from_bytes(credit, "big")))
-            for place, digest, credit in unpacked
-        ]
+        return [(_prefix(place * _PARTS_IN_GROUP), root) for place, root in rows]
 
 
-def entries_of(leaves: dict[bytes, Leaf]) -> list[tuple[int, Node]]:
-    """The leaves as the sum tree takes them: in order of their keys."""
-    return [(int.from_bytes(key, "big"), Node(leaf.hash, leaf.credit)) for key, leaf in sorted(leaves.items())]
+def pack_leaf(change: Change) -> bytes:
+    """What is stored of an account as the ledger has it now."""
+    node = leaf(change.key, change.version, change.head, change.credit, change.held)
+    return _LEAF.pack(change.key, change.version, change.head, change.held, node)
+
+
+def unpack_leaf(packed: bytes) -> Leaf:
+    key, version, head, held, node = _LEAF.unpack(packed)
+    return Leaf(key, version, head, int.from_bytes(node[HASH_BYTES:], "big"), held, packed)
+
+
+def place_of(key: bytes, part: bytes) -> tuple[int, bool]:
+    """Where in a part the leaf of `key` is, or belongs, in bytes; and whether it is there."""
+    at = bisect_left(range(0, len(part), LEAF_BYTES), key, key=lambda at: part[at : at + _KEY_BYTES])
+    at *= LEAF_BYTES
+    return at, part.startswith(key, at)
+
+
+def _entries(part: bytes) -> list[tuple[int, bytes]]:
+    """The leaves of a part as the sum tree takes them."""
+    return [
+        (int.from_bytes(part[at : at + _KEY_BYTES], "big"), part[at + _NODE_AT : at + LEAF_BYTES])
+        for at in range(0, len(part), LEAF_BYTES)
+    ]
 
 
 def _prefix(part: int) -> int:
     """The lowest key of a part: it stands for all of them where only the parts are told apart."""
     return part << KEY_BITS - PART_BITS
-
-
-def _packed(node: Node) -> bytes:
-    return _NODE.pack(node.hash, node.sum.to_bytes(16, "big"))

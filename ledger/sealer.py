@@ -10,12 +10,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ledger import merkle
+from ledger.account import GENESIS
 from ledger.log import LogScan
 from ledger.note import Checkpoint, Signer, Verifier, checkpoint_of
 from ledger.seal import NotSealed, Seal, seal_of
-from ledger.seal_file import Change, Leaf, SealFile, Stored, group_of, part_of
+from ledger.seal_file import (
+    LEAF_BYTES,
+    Change,
+    SealFile,
+    Stored,
+    group_of,
+    pack_leaf,
+    part_of,
+    place_of,
+    unpack_leaf,
+)
 from ledger.sqlite import Turnstile, turnstile_path
-from ledger.sums import Node, account_key, leaf
+from ledger.sums import Node, account_key
 
 
 class _Cut(NamedTuple):
@@ -116,7 +127,7 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
         file.clear_tree()
     events, accounts = (0, 0) if last is None else (last.seal.events, last.seal.accounts)
     file.collect(_changes(scan, 0 if last is None else last.position))
-    groups: dict[int, Node] = {}
+    groups: dict[int, bytes] = {}
     group = None
     for number, changes in groupby(file.collected(), lambda change: part_of(change.key)):
         if group != group_of(number):
@@ -124,18 +135,16 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
                 file.put_group(group, groups)
             group = group_of(number)
             groups = file.group(group)
-        leaves = file.part(number)
+        part = file.part(number)
         for change in changes:
-            before = leaves.get(change.key)
-            if before is not None:
-                _check_follows(scan, before, change)
-            events += change.version - (0 if before is None else before.version)
+            at, found = place_of(change.key, part)
+            before = unpack_leaf(part[at : at + LEAF_BYTES]) if found else None
+            sealed, head = (0, GENESIS) if before is None else (before.version, before.head)
+            _check_follows(sealed, head, change)
+            events += change.version - sealed
             accounts += before is None
-            digest = leaf(change.key, change.version, change.head, change.credit, change.held).hash
-            leaves[change.key] = Leaf(
-                change.key, change.version, change.head, change.credit, change.held, digest
-            )
-        groups[number] = file.put_part(number, leaves)
+            part = part[:at] + pack_leaf(change) + part[at + LEAF_BYTES * found :]
+        groups[number] = file.put_part(number, part)
     if group is not None:
         file.put_group(group, groups)
     position = scan.last_position()
@@ -143,22 +152,24 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
 
 
 def _changes(scan: LogScan, after: int) -> Iterator[Change]:
-    for openid, version, head, credit, held, agrees in scan.changed(after):
+    for openid, version, head, credit, held, first, follows, agrees in scan.changed(after):
         if not agrees:
             raise NotSealed(
-                f"the account row of {openid.decode(errors='backslashreplace')} is not what its last event "
-                "says: see credit-ledger audit"
+                f"the account row of {_text(openid)} is not what its last event says: see credit-ledger audit"
             )
-        yield Change(account_key(openid), openid, version, head, credit, held)
+        yield Change(account_key(openid), openid, version, head, credit, held, first, follows or GENESIS)
 
 
-def _check_follows(scan: LogScan, before: Leaf, change: Change) -> None:
+def _check_follows(version: int, head: bytes, change: Change) -> None:
     """What was sealed of an account must still be there, or a seal would cover up that it was rewritten."""
-    if scan.hash_of(change.openid, before.version) != before.head:
+    if (change.first, change.follows) != (version + 1, head):
         raise NotSealed(
-            f"{change.openid.decode(errors='backslashreplace')} no longer has the event {before.version} that "
-            "was sealed: see credit-ledger audit"
+            f"{_text(change.openid)} no longer has the event {version} that was sealed: see credit-ledger audit"
         )
+
+
+def _text(openid: bytes) -> str:
+    return openid.decode("utf-8", "backslashreplace")
 
 
 def _appended(

@@ -18,14 +18,26 @@ from typing import Final, NamedTuple
 
 KEY_BITS: Final = 256
 _LEAF: Final = struct.Struct(">c32sQ32sQQ")
-_SUM_BYTES: Final = 16
+HASH_BYTES: Final = 32
+SUM_BYTES: Final = 16
+NODE_BYTES: Final = HASH_BYTES + SUM_BYTES
 
 
-class Node(NamedTuple):
-    """What a subtree comes to: its hash, and the sum of the credit in it."""
+class Node(bytes):
+    """What a subtree comes to: its hash and the sum of the credit in it, as the 48 bytes that are hashed."""
 
-    hash: bytes
-    sum: int
+    __slots__ = ()
+
+    def __new__(cls, digest: bytes, total: int) -> "Node":
+        return super().__new__(cls, digest + total.to_bytes(SUM_BYTES, "big"))
+
+    @property
+    def hash(self) -> bytes:
+        return self[:HASH_BYTES]
+
+    @property
+    def sum(self) -> int:
+        return int.from_bytes(self[HASH_BYTES:], "big")
 
 
 class Step(NamedTuple):
@@ -38,8 +50,9 @@ class Step(NamedTuple):
 # The root over no account at all.
 NOTHING: Final = Node(bytes(32), 0)
 
-# Subtrees with their keys as numbers, in order of these; one key stands for all keys of its subtree.
-Entries = Sequence[tuple[int, Node]]
+# Subtrees, each as the bytes of its Node, with their keys as numbers and in order of these; one key stands
+# for all keys of its subtree.
+Entries = Sequence[tuple[int, bytes]]
 
 
 def account_key(openid: bytes) -> bytes:
@@ -50,9 +63,13 @@ def leaf(key: bytes, version: int, head: bytes, credit: int, held: int) -> Node:
     return Node(sha256(_LEAF.pack(b"\x00", key, version, head, credit, held)).digest(), credit)
 
 
-def join(left: Node, right: Node) -> Node:
-    sums = left[1].to_bytes(_SUM_BYTES, "big"), right[1].to_bytes(_SUM_BYTES, "big")
-    return Node(sha256(b"\x01" + left[0] + sums[0] + right[0] + sums[1]).digest(), left[1] + right[1])
+def join(left: bytes, right: bytes) -> Node:
+    total = int.from_bytes(left[HASH_BYTES:], "big") + int.from_bytes(right[HASH_BYTES:], "big")
+    return Node(sha256(b"\x01" + left + right).digest(), total)
+
+
+def _node(packed: bytes) -> Node:
+    return bytes.__new__(Node, packed)
 
 
 def root_of(entries: Entries) -> Node:
@@ -62,31 +79,37 @@ def root_of(entries: Entries) -> Node:
     """
     if not entries:
         return NOTHING
-    nodes: list[Node] = []
+    nodes: list[bytes] = []
+    totals: list[int] = []
     depths: list[int] = []  # where each node in `nodes` parts from the one behind it
     before = entries[0][0]
+
+    def close(depth: int) -> None:
+        """Join, from the right, all that part deeper."""
+        while depths and depths[-1] > depth:
+            depths.pop()
+            right, total = nodes.pop(), totals.pop()
+            totals[-1] += total
+            nodes[-1] = sha256(b"\x01" + nodes[-1] + right).digest() + totals[-1].to_bytes(SUM_BYTES, "big")
+
     for key, node in entries:
         if nodes:
-            depth = _parts_at(before, key)
-            while depths and depths[-1] > depth:
-                depths.pop()
-                right = nodes.pop()
-                nodes[-1] = join(nodes[-1], right)
+            depth = KEY_BITS - (before ^ key).bit_length()
+            if depths and depths[-1] > depth:
+                close(depth)
             depths.append(depth)
         nodes.append(node)
+        totals.append(int.from_bytes(node[HASH_BYTES:], "big"))
         before = key
-    while depths:
-        depths.pop()
-        right = nodes.pop()
-        nodes[-1] = join(nodes[-1], right)
-    return nodes[0]
+    close(-1)
+    return _node(nodes[0])
 
 
 def path_of(key: int, entries: Entries) -> list[Step]:
     """The steps from the entry of `key`, which is one of `entries`, to their root."""
     steps = []
     while len(entries) > 1:
-        depth = _parts_at(entries[0][0], entries[-1][0])
+        depth = KEY_BITS - (entries[0][0] ^ entries[-1][0]).bit_length()
         bit = 1 << (KEY_BITS - 1 - depth)
         middle = bisect_left(entries, 1, key=lambda entry: 1 if entry[0] & bit else 0)
         left, right = entries[:middle], entries[middle:]
@@ -110,11 +133,7 @@ def climb(key: int, node: Node, path: Sequence[Step]) -> Node:
 def pack_path(path: Sequence[Step]) -> bytes:
     """The steps as bytes: depth (1), length of the sum (1), the sum, the hash (32)."""
     packed = []
-    for depth, (digest, credit) in path:
-        length = (credit.bit_length() + 7) // 8
-        packed.append(bytes((depth, length)) + credit.to_bytes(length, "big") + digest)
+    for depth, other in path:
+        length = (other.sum.bit_length() + 7) // 8
+        packed.append(bytes((depth, length)) + other.sum.to_bytes(length, "big") + other.hash)
     return b"".join(packed)
-
-
-def _parts_at(one: int, other: int) -> int:
-    return KEY_BITS - (one ^ other).bit_length()
