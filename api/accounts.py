@@ -241,13 +241,7 @@ class Grants(Resource):
 class Spends(Resource):
     """`POST /v1/accounts/{openid}/spends`."""
 
-    on_post = _write(
-        "Spend credit",
-        SPEND,
-        SpendBody,
-        SpendCredit,
-        reverse=_REVERSE,
-    )
+    on_post = _write("Spend credit", SPEND, SpendBody, SpendCredit, reverse=_REVERSE)
 
 
 class Holds(Resource):
@@ -266,13 +260,7 @@ class Holds(Resource):
 class Capture(Resource):
     """`POST /v1/accounts/{openid}/holds/{hold}/capture`."""
 
-    on_post = _write(
-        "Capture a hold, all of it or a part",
-        SPEND,
-        CaptureBody,
-        CaptureHold,
-        reverse=_REVERSE,
-    )
+    on_post = _write("Capture a hold, all of it or a part", SPEND, CaptureBody, CaptureHold, reverse=_REVERSE)
 
 
 class Release(Resource):

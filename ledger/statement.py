@@ -13,7 +13,7 @@ import msgspec
 
 from ledger.account import Account, apply
 from ledger.chain import advance
-from ledger.events import Recorded, decode
+from ledger.events import Event, Recorded, decode
 from ledger.lapse import settle
 from ledger.log import EVENT, FIND_ACCOUNT
 from ledger.projection import from_row
@@ -129,6 +129,31 @@ class Reader:
             if len(events) == limit:
                 break
         return Page(events, version if least < version < top else None)
+
+    def event(self, openid: str, version: int) -> Event | None:
+        """One recorded event of an account, None where there is none."""
+        row = self._connection.execute(
+            "SELECT type, CAST(data AS BLOB) FROM event WHERE openid = ? AND version = ?", (openid, version)
+        ).fetchone()
+        return None if row is None else decode(*row)
+
+    def corrected(self, openid: str, version: int, before: int) -> int:
+        """How much of event `version` the events of its account before `before` reversed or revoked."""
+        (amount,) = self._connection.execute(
+            "SELECT coalesce(sum(data ->> 'amount'), 0) FROM event"
+            " WHERE type IN ('SpendReversed', 'GrantRevoked') AND openid = ?"
+            " AND coalesce(data ->> 'spend', data ->> 'grant') = ? AND version < ?",
+            (openid, version, before),
+        ).fetchone()
+        return int(amount)
+
+    def chain(self, openid: str, after: int, until: int, limit: int) -> list[Recorded]:
+        """Up to `limit` recorded events of an account behind version `after` and up to `until`, oldest first."""
+        rows = self._connection.execute(
+            f"SELECT {EVENT} FROM event WHERE openid = ? AND version > ? AND version <= ? ORDER BY version LIMIT ?",
+            (openid, after, until, limit),
+        ).fetchall()
+        return [Recorded(*row) for row in rows]
 
     def due(self, now_us: int, after: tuple[int, str], limit: int) -> list[tuple[int, str]]:
         """Up to `limit` accounts with something lapsed that is not recorded, the longest due first.

@@ -23,7 +23,7 @@ class Failure(click.ClickException):
 
 
 @contextmanager
-def opened_ledger() -> Iterator[Path]:
+def the_ledger() -> Iterator[Path]:
     """The ledger's path; what goes wrong with it becomes one sentence."""
     try:
         yield ledger_path(data_directory())
