@@ -274,6 +274,15 @@ def save_profile(connection: Connection, openid: str, chosen: Profile) -> Profil
     return Profile(*row)
 
 
+def erase_person(connection: Connection, openid: str) -> list[int]:
+    """Forget all that is kept of a person; how many sessions, WeChat sessions and profiles that were."""
+    return [
+        connection.execute("DELETE FROM session WHERE openid = ?", (openid,)).rowcount,
+        connection.execute("DELETE FROM wechat_session WHERE openid = ?", (openid,)).rowcount,
+        connection.execute("DELETE FROM profile WHERE openid = ?", (openid,)).rowcount,
+    ]
+
+
 # A change of access.db: one of the functions above with all but the connection filled in.
 Change = Callable[[Connection], Any]
 

@@ -25,6 +25,7 @@ from api.wechat import WechatClient
 from ledger.account import Account
 from ledger.commands import RecordLapses, Submission
 from ledger.committer import ledger_committer, microseconds_now
+from ledger.directory import share
 from ledger.errors import LedgerFault
 from ledger.events import Recorded
 from ledger.merkle import inclusion_path
@@ -78,6 +79,7 @@ class Service:
 
     async def process_startup(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
         settings = self.settings
+        self._in_use = share(settings.data)
         self.vault = open_vault(settings.secret_key_path)
         self.reader = Reader(settings.ledger_path, appid=settings.appid)
         self.sessions = access.open_access(settings.access_path, read_only=True)
@@ -109,6 +111,7 @@ class Service:
         self.reader.close()
         self.seals.close()
         self.sessions.close()
+        os.close(self._in_use)
 
     async def check(self) -> None:
         """Raise LedgerFault or TimeoutError unless both files can be written and are of the known schema."""

@@ -5,10 +5,10 @@ from contextlib import closing
 from api import access
 from api.settings import Settings
 from api.vault import create_secret_key, open_signer, open_vault
-from ledger import schema, seal_file
+from ledger import directory, schema, seal_file
 from ledger.errors import LedgerUnusable
+from ledger.file_system import refuse_network_file_system
 from ledger.seal import origin_of
-from ledger.sqlite import refuse_network_file_system
 
 
 def prepare(settings: Settings) -> None:
@@ -21,6 +21,7 @@ def prepare(settings: Settings) -> None:
     except OSError as error:
         raise LedgerUnusable(f"cannot make {settings.data}: {error.strerror}; set CREDIT_DATA") from None
     refuse_network_file_system(settings.data)
+    directory.settle(settings.data)
     if not settings.access_path.exists():
         create_secret_key(settings.secret_key_path)
     elif not settings.secret_key_path.exists():

@@ -7,7 +7,6 @@ this one's locks, so nothing imports another.
 
 import fcntl
 import os
-import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -42,11 +41,6 @@ PRAGMAS: Final = (
 
 # SQLITE_IOERR and its extended codes: the low byte is 10.
 _SQLITE_IOERR: Final = 10
-
-# One host only: WAL keeps its index in shared memory, and these do not lock as a local disk does.
-_NETWORK_FILE_SYSTEMS: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "ceph", "glusterfs", "lustre", "ocfs2"}
-)
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -130,6 +124,14 @@ def create_file(
         turnstile.close()
 
 
+def in_memory(schema: str) -> Connection:
+    """A database that is nowhere on disk, as that schema makes it."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in _statements(schema):
+        connection.execute(statement)
+    return connection
+
+
 def turnstile_path(path: Path) -> Path:
     """The lock file at which all writers of the database at `path` queue."""
     return path.with_suffix(".lock")
@@ -174,47 +176,16 @@ def file_problems(connection: Connection) -> list[str]:
     return [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
 
 
-def truncate_log(connection: Connection) -> bool:
-    """Empty the write-ahead log into the file, under the turnstile; False where a reader needs it for long."""
+def rewrite(connection: Connection) -> bool:
+    """Write the file anew without any trace of what was deleted, under the turnstile: pages keep copies of rows
+    that moved, also with secure_delete. False where a reader keeps the old write-ahead log alive for long."""
+    connection.execute("VACUUM")
     return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
 
 
 def is_disk_failure(error: SqliteError) -> bool:
     """Whether the disk refused to read, write or sync, after which nothing written can be relied on."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == _SQLITE_IOERR
-
-
-def refuse_network_file_system(directory: Path) -> None:
-    """Raise LedgerUnusable when `directory` lies on a file system shared by hosts, or on fuse."""
-    kind = file_system_of(directory, os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
-    if kind in _NETWORK_FILE_SYSTEMS or kind.startswith("fuse"):
-        raise LedgerUnusable(
-            f"{directory} is on {kind}: SQLite's write-ahead log needs a local disk; set CREDIT_DATA to one"
-        )
-
-
-def file_system_of(directory: Path, mountinfo: str) -> str:
-    """The type of the file system that holds `directory`, read from /proc/self/mountinfo (see proc(5)).
-
-    Walks from the root mount into the mounts on the way, as the kernel does: what is mounted on a mount, or
-    above one, covers it, so neither the deepest nor the last mount point is always the one that shows.
-    """
-    resolved = directory.resolve()
-    mounts: dict[str, list[tuple[Path, str, str]]] = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        mount, parent, _, _, escaped, *_ = before.split()
-        # Spaces, line feeds and backslashes are written in octal, all else as it is.
-        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped))
-        # The first of all mounts is its own parent.
-        mounts.setdefault("" if parent == mount else parent, []).append((point, mount, after.split()[0]))
-    children = {mount for inside in mounts.values() for _, mount, _ in inside}
-    on_the_way = [found for parent in mounts.keys() - children for found in mounts[parent]]
-    kind = "unknown"
-    while reached := [found for found in on_the_way if resolved.is_relative_to(found[0])]:
-        _, mount, kind = min(reached, key=lambda found: len(found[0].parts))
-        on_the_way = mounts.get(mount, [])
-    return kind
 
 
 class WritableFile:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]
 
-from ledger.sqlite import file_system_of
+from ledger.file_system import file_system_of
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _STOP_TIMEOUT_S: Final = 40

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import LedgerUnusable
-from ledger.sqlite import file_system_of, refuse_network_file_system
+from ledger.file_system import file_system_of, refuse_network_file_system
 from tests.ledger_processes import ROOT
 
 # id, parent, device, root, mount point, options - type, source, options: see proc_pid_mountinfo(5).
@@ -95,7 +95,7 @@ MOUNT_AND_LOOK = """
 import ctypes, os, sys
 from pathlib import Path
 from ledger.errors import LedgerUnusable
-from ledger.sqlite import refuse_network_file_system
+from ledger.file_system import refuse_network_file_system
 
 mount = ctypes.CDLL(None, use_errno=True).mount
 kind, where = sys.argv[1], Path(sys.argv[2])

@@ -1,0 +1,123 @@
+"""The data directory as a whole: who uses it, and how its files are exchanged for others, all or none."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ledger.errors import LedgerUnusable
+
+_LOCK: Final = "service.lock"
+_STAGED: Final = ".staged"
+_INCOMING: Final = ".incoming-"
+
+
+def share(data: Path) -> int:
+    """A descriptor that says, until it is closed, that a service uses the directory.
+
+    Raises LedgerUnusable while its files are being exchanged.
+    """
+    return _lock(data, fcntl.LOCK_SH, "its files are being imported or restored: wait until that is done")
+
+
+@contextmanager
+def alone(data: Path) -> Iterator[None]:
+    """Keep every service away from the directory; raises LedgerUnusable where one uses it.
+
+    An exchange that broke off is finished first.
+    """
+    descriptor = _lock(
+        data, fcntl.LOCK_EX, "a service runs on it, or another import or restore: stop that first"
+    )
+    try:
+        _finish(data)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def settle(data: Path) -> None:
+    """Finish an exchange of files that broke off; nothing where none did."""
+    if any(data.glob(f"{_INCOMING}*")):
+        with alone(data):
+            pass
+
+
+@contextmanager
+def staging(data: Path) -> Iterator[Path]:
+    """An empty directory beside the files that are to be replaced; what is left in it in the end is removed."""
+    staged = data / _STAGED
+    shutil.rmtree(staged, ignore_errors=True)  # of one that was killed
+    staged.mkdir(mode=0o700)
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def exchange(data: Path, staged: Path, now_us: int) -> Path:
+    """Put the closed databases in `staged` in the place of those of the same names, while `alone`.
+
+    Returns the directory that the replaced ones, if any, were moved to. A process that dies on the way has
+    either changed nothing, or the next start of the service, or import, or restore, finishes it.
+    """
+    for path in staged.iterdir():
+        if path.name.endswith("-wal") and path.stat().st_size:
+            raise LedgerUnusable(f"{path} is not settled: another program has {staged} open")
+        if path.suffix == ".db":
+            sync(path)
+        else:
+            path.unlink()
+    sync(staged)
+    moment = datetime.fromtimestamp(now_us // 1_000_000, UTC)
+    name = f"{moment:%Y%m%dT%H%M%S}.{now_us % 1_000_000:06}Z"
+    staged.rename(data / f"{_INCOMING}{name}")
+    sync(data)
+    _finish(data)
+    return data / f"replaced-{name}"
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on disk. Never of a database that this process has
+    open: closing any descriptor of that drops its locks."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(data: Path, how: int, refusal: str) -> int:
+    try:
+        descriptor = os.open(data / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerUnusable(f"cannot use {data}: {error.strerror}; set CREDIT_DATA") from None
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise LedgerUnusable(f"{data} is in use: {refusal}") from None
+    return descriptor
+
+
+def _finish(data: Path) -> None:
+    """Roll every begun exchange forward: a file is done when it is no longer in the incoming directory."""
+    for incoming in sorted(data.glob(f"{_INCOMING}*")):
+        replaced = data / f"replaced-{incoming.name.removeprefix(_INCOMING)}"
+        replaced.mkdir(mode=0o700, exist_ok=True)
+        for path in sorted(incoming.iterdir()):
+            # A write-ahead log belongs to the file beside it, and would be played into the new one.
+            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+                if (data / name).exists():
+                    (data / name).rename(replaced / name)
+            sync(replaced)
+            path.rename(data / path.name)
+        sync(data)
+        incoming.rmdir()
+        if not any(replaced.iterdir()):
+            replaced.rmdir()
+        sync(data)

@@ -1,0 +1,109 @@
+"""Whole data directories for the tests of what comes out of one and goes back in, and the commands on them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from api import access
+from ledger import seal_file
+from ledger.commands import Command, GrantCredit, RegisterUser
+from ledger.committer import microseconds_now
+from ledger.note import Signer
+from ledger.schema import create
+from ledger.seal import origin_of
+from ledger.seal_file import SealFile, Stored
+from ledger.sealer import make_seal
+from scripts.credit_ledger import cli
+from tests.ledger_samples import APPID, committed
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = [sys.executable, "-c", "from scripts.credit_ledger import main; main()"]
+PATIENCE_S = 60
+
+
+class Data:
+    """A data directory as the service leaves it, with a command line pointed at it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger = path / "ledger.db"
+        self.seals = path / "seals.db"
+        self.access = path / "access.db"
+        self.signer = Signer(origin_of(APPID), Ed25519PrivateKey.from_private_bytes(b"k" * 32))
+        self.environ = {"CREDIT_DATA": str(path)}
+
+    @classmethod
+    def made(cls, path: Path) -> "Data":
+        data = cls(path)
+        path.mkdir(mode=0o700)
+        create(data.ledger, APPID)
+        seal_file.create(data.seals, data.signer.verifier.vkey)
+        access.create(data.access, b"check")
+        return data
+
+    def commit(self, *commands: Command) -> None:
+        committed(self.ledger, *commands)
+
+    def register(self, *openids: str) -> None:
+        self.commit(*(RegisterUser(openid, 100) for openid in openids))
+
+    def grant(self, openid: str, key: str, amount: int = 5) -> None:
+        self.commit(GrantCredit(openid, amount, "签到", key))
+
+    def seal(self, *, accept_loss: bool = False) -> Stored:
+        made = make_seal(self.ledger, self.seals, self.signer, microseconds_now(), accept_loss=accept_loss)
+        assert made is not None
+        return made
+
+    def seals_there(self) -> list[tuple[str, str]]:
+        """Entry and note of each seal, newest first."""
+        file = SealFile(self.seals)
+        try:
+            return [(stored.entry, stored.note) for stored in file.seals(None, 1000)]
+        finally:
+            file.close()
+
+    def run(self, *arguments: object) -> Result:
+        """What a command comes to, in this process: starting one takes longer than most commands."""
+        done = CliRunner().invoke(cli, [str(argument) for argument in arguments], env=self.environ)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done
+
+    def says(self, *arguments: object) -> str:
+        done = self.run(*arguments)
+        assert done.exit_code == 0, done.stderr + done.stdout
+        return done.stdout
+
+    def refuses(self, *arguments: object) -> str:
+        """What a command says that changes nothing."""
+        done = self.run(*arguments)
+        assert done.exit_code == 1, done.stderr + done.stdout
+        return done.stdout + done.stderr
+
+    def killed(self, *arguments: object, when: Callable[[], bool]) -> None:
+        """Start a command and kill it as soon as `when` says so."""
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            env={**os.environ, **self.environ},
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while not when():
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+
+    def names(self) -> set[str]:
+        """What is in the directory, but for the locks."""
+        return {path.name for path in self.path.iterdir() if path.suffix != ".lock"}

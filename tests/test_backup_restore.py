@@ -1,0 +1,358 @@
+"""Backups made while others write, and going back to one: nothing is lost that was not said before."""
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from ledger.backup import Files as Databases
+from ledger.backup import Unsound, check
+from ledger.directory import alone, exchange, settle, share, staging
+from ledger.errors import LedgerUnusable
+from ledger.parallel import silent
+from ledger.seal import NotSealed
+from tests.conftest import Service
+from tests.data_directories import Data
+from tests.ledger_processes import Program
+from tests.ledger_samples import assert_sound, flip_bit, log_of, vandal
+
+NOW_US = 1_800_000_000_123_456
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    made = Data.made(tmp_path / "data")
+    made.register("oAnna", "oBo")
+    made.seal()
+    made.grant("oAnna", "k1")
+    return made
+
+
+@pytest.fixture
+def backup(data: Data, tmp_path: Path) -> Path:
+    data.says("backup", tmp_path / "backup")
+    return tmp_path / "backup"
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+def test_a_backup_is_a_sound_copy_without_keys(data: Data, tmp_path: Path) -> None:
+    (data.path / "secret.key").write_text("secret")
+    (data.path / "signing.key").write_text("secret")
+    done = data.run("backup", tmp_path / "backup")
+    assert done.exit_code == 0, done.stderr
+    assert "5 events, 2 accounts, 205 credits, up to seal 1; audited and good" in done.stdout
+    assert str(data.path / "secret.key") in done.stderr
+    assert str(data.path / "signing.key") in done.stderr
+    copy = Data(tmp_path / "backup")
+    assert copy.names() == {"ledger.db", "seals.db", "access.db", "backup.json"}
+    assert {path.stat().st_mode & 0o777 for path in copy.path.iterdir()} == {0o600}
+    assert copy.path.stat().st_mode & 0o777 == 0o700
+    assert log_of(copy.ledger) == log_of(data.ledger)
+    assert copy.seals_there() == data.seals_there()
+    assert_sound(copy.ledger)
+    manifest = json.loads((copy.path / "backup.json").read_text())
+    assert manifest.pop("made_at_us") > NOW_US - 10**15
+    assert manifest == {
+        "events": 5,
+        "accounts": 2,
+        "outstanding": 205,
+        "seal": 1,
+        "note": data.seals_there()[0][1],
+    }
+
+
+def test_a_backup_never_takes_the_place_of_something(data: Data, backup: Path) -> None:
+    before = contents(backup)
+    assert "is there already" in data.refuses("backup", backup)
+    assert contents(backup) == before
+
+
+def test_a_backup_while_others_write_and_seal_is_sound(data: Data, tmp_path: Path) -> None:
+    with Program("grant-until-told", data.ledger, "oAnna", "a") as writer:
+        assert writer.read() == "ready"
+        writer.go()
+        for number in range(3):
+            writer.read()
+            writer.drain()
+            data.seal()
+            data.says("backup", tmp_path / f"backup{number}")
+            copy = Data(tmp_path / f"backup{number}")
+            assert_sound(copy.ledger)
+            written = log_of(copy.ledger)
+            assert written == log_of(data.ledger)[: len(written)]
+            assert copy.seals_there() == data.seals_there()
+            copy.seal()  # which says when the ledger lacks what was sealed
+        assert writer.stop() == 0
+
+
+def test_a_damaged_ledger_gives_no_backup(data: Data, tmp_path: Path) -> None:
+    with vandal(data.ledger) as connection:
+        connection.execute("UPDATE event SET credit = 7 WHERE position = 3")
+    assert "oBo version 1" in data.refuses("backup", tmp_path / "backup")
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == []
+
+
+def test_a_copy_that_lacks_what_is_sealed_is_not_sound(data: Data, backup: Path) -> None:
+    data.grant("oAnna", "k2")
+    data.seal()
+    files = Databases(data.seals, backup / "ledger.db", data.access)
+    with pytest.raises(Unsound, match=r"oAnna version 4: cut-tail: .*seal 2 covers"):
+        check(files, 0, lambda label: nullcontext(silent))
+
+
+def test_kill_9_in_a_backup_leaves_nothing_of_that_name(data: Data, tmp_path: Path) -> None:
+    data.register(*(f"oMany{number}" for number in range(3000)))
+    target = tmp_path / "to" / "backup"
+    target.parent.mkdir()
+    data.killed("backup", target, when=lambda: (target.parent / ".backup.partial" / "ledger.db").exists())
+    assert not target.exists()
+    data.says("backup", target)
+    assert {path.name for path in target.parent.iterdir()} == {"backup"}
+
+
+def test_a_restore_into_nothing_just_restores(data: Data, backup: Path, tmp_path: Path) -> None:
+    new = Data(tmp_path / "new")
+    assert "restored: 5 events, 2 accounts" in new.says("restore", backup)
+    assert new.names() == {"ledger.db", "seals.db", "access.db"}
+    assert log_of(new.ledger) == log_of(data.ledger)
+    assert new.seals_there() == data.seals_there()
+    assert new.seal().seal.number == 2
+
+
+def test_a_restore_that_loses_nothing_goes_ahead(data: Data, backup: Path) -> None:
+    told = data.says("restore", backup)
+    assert "LOST" not in told
+    (replaced,) = data.path.glob("replaced-*")
+    assert f"What was there is in {replaced}" in told
+    # The seals that were there are as new as those of the backup, so they stay.
+    assert {path.name for path in replaced.iterdir()} == {"ledger.db", "access.db"}
+    assert_sound(data.ledger)
+
+
+def test_what_a_restore_would_lose_is_said_and_nothing_is_done(data: Data, backup: Path) -> None:
+    data.grant("oAnna", "k2")
+    data.grant("oAnna", "k3")
+    data.register("oNew")
+    before = contents(data.path)
+    told = data.refuses("restore", backup)
+    assert "WOULD BE LOST  oAnna versions 4 to 5\n" in told
+    assert "WOULD BE LOST  oNew versions 1 to 2\n" in told
+    assert "WOULD BE LOST  4 events\n" in told
+    assert "oBo" not in told
+    assert "--accept-loss" in told
+    assert contents(data.path) | {"x": b""} == before | {"service.lock": b"", "x": b""}
+    assert len(log_of(data.ledger)) == 9
+
+
+def test_an_accepted_loss_is_sealed_as_one(data: Data, backup: Path) -> None:
+    data.grant("oAnna", "k2")
+    data.seal()
+    lost = log_of(data.ledger)
+    seals = data.seals_there()
+    told = data.says("restore", backup, "--accept-loss")
+    assert "LOST  oAnna version 4\n" in told
+    assert "credit-ledger seal --accept-loss" in told
+    assert len(log_of(data.ledger)) == 5
+    (replaced,) = data.path.glob("replaced-*")
+    assert log_of(replaced / "ledger.db") == lost
+    # The log of seals goes on from what was published, and says what happened.
+    assert data.seals_there() == seals
+    with pytest.raises(NotSealed):
+        data.seal()
+    sealed = data.seal(accept_loss=True).seal
+    assert (sealed.number, sealed.lost) == (3, 1)
+    data.grant("oBo", "k9")
+    data.seal()
+    data.says("backup", backup.with_name("later"))
+
+
+def test_a_rewritten_history_counts_as_lost(data: Data, backup: Path) -> None:
+    """An account that went another way since the backup: as long, with other events."""
+    data.says("restore", backup)
+    data.grant("oBo", "k1")
+    other = backup.with_name("other")
+    data.says("backup", other)
+    data.says("restore", backup, "--accept-loss")
+    data.grant("oBo", "k2")
+    assert "WOULD BE LOST  oBo version 3\n" in data.refuses("restore", other)
+
+
+def test_without_the_ledger_the_seals_say_what_is_lost(data: Data, backup: Path) -> None:
+    data.grant("oAnna", "k2")
+    data.grant("oAnna", "k3")
+    data.seal()
+    for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
+        (data.path / name).unlink(missing_ok=True)
+    told = data.refuses("restore", backup)
+    assert "WOULD BE LOST  at least 2 events" in told
+    assert not data.ledger.exists()
+
+
+def test_a_published_note_alone_shows_a_loss(data: Data, backup: Path, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    data.grant("oAnna", "k2")
+    note.write_text(data.seal().note)
+    new = Data(tmp_path / "new")
+    told = new.refuses("restore", backup, "--note", note)
+    assert "WOULD BE LOST  what the last 1 published seals cover" in told
+    assert not new.ledger.exists()
+    assert "signing.key" in new.says("restore", backup, "--note", note, "--accept-loss")
+
+
+def test_a_published_note_that_the_backup_has_is_no_loss(data: Data, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    note.write_text(data.seals_there()[0][1])
+    data.seal()
+    data.says("backup", tmp_path / "backup")
+    assert "LOST" not in Data(tmp_path / "new").says("restore", tmp_path / "backup", "--note", note)
+
+
+def test_a_note_of_another_log_is_refused(data: Data, backup: Path, tmp_path: Path) -> None:
+    other = Data.made(tmp_path / "other")
+    other.register("oElse")
+    note = tmp_path / "note"
+    note.write_text(other.seal().note)
+    assert "the note is of another log" in Data(tmp_path / "new").refuses("restore", backup, "--note", note)
+    note.write_text("hello\n")
+    assert "the note is none of this ledger" in Data(tmp_path / "new").refuses(
+        "restore", backup, "--note", note
+    )
+
+
+def test_a_backup_of_another_log_is_refused_whatever_is_accepted(data: Data, tmp_path: Path) -> None:
+    other = Data.made(tmp_path / "other")
+    other.register("oElse")
+    other.seal()
+    other.says("backup", tmp_path / "backup")
+    before = log_of(data.ledger)
+    assert "different logs" in data.refuses("restore", tmp_path / "backup", "--accept-loss")
+    assert log_of(data.ledger) == before
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "seals.db", "access.db"])
+def test_what_cannot_be_read_any_more_is_said_and_put_right(data: Data, backup: Path, name: str) -> None:
+    for path in data.path.glob(f"{name}-*"):
+        path.unlink()
+    (data.path / name).write_bytes(b"no database at all" * 100)
+    if name != "access.db":
+        assert f"NOT KNOWN  {data.path / name} cannot be read" in data.refuses("restore", backup)
+    data.says("restore", backup, "--accept-loss")
+    (replaced,) = data.path.glob("replaced-*")
+    assert (replaced / name).read_bytes().startswith(b"no database")
+    assert_sound(data.ledger)
+    assert len(data.seals_there()) == 1
+
+
+def test_a_damaged_backup_is_refused_before_anything_is_touched(data: Data, backup: Path) -> None:
+    page = bytearray((backup / "ledger.db").read_bytes())
+    where = page.index(b"CreditGranted", 4096 * 2)
+    page[where : where + 1] = bytes(flip_bit(bytes(page[where : where + 1]), 1))
+    (backup / "ledger.db").write_bytes(bytes(page))
+    before = log_of(data.ledger)
+    assert "ledger.db" in data.refuses("restore", backup, "--accept-loss")
+    assert log_of(data.ledger) == before
+    assert list(data.path.glob("replaced-*")) == []
+
+
+def test_a_directory_that_is_no_backup_is_refused(data: Data, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "is no backup" in data.refuses("restore", tmp_path / "empty")
+
+
+def test_all_that_is_lost_can_be_had_as_json(data: Data, backup: Path) -> None:
+    data.grant("oAnna", "k2")
+    done = data.run("restore", backup, "--json")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert told["done"] is False
+    assert told["loss"] == {
+        "events": 1,
+        "accounts": [{"openid": "oAnna", "first": 4, "last": 4}],
+        "seals": 0,
+        "unknown": [],
+    }
+
+
+def test_nothing_is_exchanged_under_a_running_service(
+    new_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = new_service(workers=2)
+    token = service.login("alice")
+    data = Data(service.data)
+    data.says("backup", tmp_path / "backup")
+    data.says("export", tmp_path / "export")
+    assert "is in use: a service runs on it" in data.refuses("restore", tmp_path / "backup")
+    assert "is in use: a service runs on it" in data.refuses("import", tmp_path / "export")
+    assert service.stop() == 0
+    assert "restored: 2 events" in data.says("restore", tmp_path / "backup")
+    service.start()
+    assert service.credit(token) == {"credit": 100}
+
+
+def test_no_service_starts_while_files_are_exchanged(data: Data) -> None:
+    with alone(data.path), pytest.raises(LedgerUnusable, match="wait until that is done"):
+        share(data.path)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2, 3, 4])
+def test_an_exchange_that_broke_off_anywhere_is_finished(tmp_path: Path, moved: int) -> None:
+    """Four renamings and one more stand between what was and what is to be: each can be the last one."""
+    for name in ("a.db", "a.db-wal", "b.db"):
+        (tmp_path / name).write_text(f"old {name}")
+    incoming, replaced = tmp_path / ".incoming-1", tmp_path / "replaced-1"
+    for directory in (incoming, replaced):
+        directory.mkdir()
+    for name in ("a.db", "b.db"):
+        (incoming / name).write_text(f"new {name}")
+    steps = [
+        (tmp_path / "a.db", replaced / "a.db"),
+        (tmp_path / "a.db-wal", replaced / "a.db-wal"),
+        (incoming / "a.db", tmp_path / "a.db"),
+        (tmp_path / "b.db", replaced / "b.db"),
+    ]
+    for before, after in steps[:moved]:
+        before.rename(after)
+    settle(tmp_path)
+    assert {name: (tmp_path / name).read_text() for name in ("a.db", "b.db")} == {
+        "a.db": "new a.db",
+        "b.db": "new b.db",
+    }
+    assert contents(replaced) == {name: f"old {name}".encode() for name in ("a.db", "a.db-wal", "b.db")}
+    assert not (tmp_path / "a.db-wal").exists()
+    assert not incoming.exists()
+
+
+def test_replaced_files_are_named_after_the_moment(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_text("old")
+    with alone(tmp_path), staging(tmp_path) as staged:
+        (staged / "a.db").write_text("new")
+        (staged / "a.lock").write_text("")
+        replaced = exchange(tmp_path, staged, NOW_US)
+    assert re.fullmatch(r"replaced-20270115T080000\.123456Z", replaced.name)
+    assert contents(replaced) == {"a.db": b"old"}
+    assert contents(tmp_path) == {"a.db": b"new", "service.lock": b""}
+
+
+def test_a_service_finishes_an_exchange_before_it_serves(
+    new_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = new_service(workers=1)
+    service.login("alice")
+    data = Data(service.data)
+    data.says("backup", tmp_path / "backup")
+    token = service.login("bob")
+    assert service.stop() == 0
+    incoming = data.path / ".incoming-1"
+    incoming.mkdir()
+    for name in ("ledger.db", "access.db"):
+        (tmp_path / "backup" / name).rename(incoming / name)
+    service.start()
+    assert not incoming.exists()
+    assert (data.path / "replaced-1" / "ledger.db").exists()
+    assert service.get("/v1/me", token).status_code == 401
