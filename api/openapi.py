@@ -35,6 +35,7 @@ _TAGS: Final = {
     "me": "What a person sees and does with his own, by the mini-program.",
     "accounts": "What a backend reads and does with any account.",
     "grants": "Many grants as one request.",
+    "seals": "What the service commits to in public, minute by minute.",
 }
 _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "openid": {
@@ -54,6 +55,20 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "required": True,
         "description": "The version of the event CreditHeld.",
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_CREDIT, "examples": [3]},
+    },
+    "seal": {
+        "name": "seal",
+        "in": "path",
+        "required": True,
+        "description": "The number of a seal.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_CREDIT, "examples": [1]},
+    },
+    "later": {
+        "name": "later",
+        "in": "path",
+        "required": True,
+        "description": "The number of the same seal or of a later one.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_CREDIT, "examples": [1]},
     },
 }
 _SCHEMES: Final = {
@@ -155,9 +170,13 @@ def _operation(path: str, method: str, operation: Operation, schemas: dict[str, 
 
 
 def operation_id(path: str, method: str) -> str:
-    """A name for a client's function: `POST /v1/accounts/{openid}/grants` is `post_accounts_grants`."""
-    words = [part for part in path.split("/")[2:] if not part.startswith("{")]
-    return "_".join([method, *words])
+    """A name for a client's function: `POST /v1/accounts/{openid}/grants` is `post_accounts_grants`.
+
+    What is no account is named where it stands last: `GET /v1/seals/{seal}` is `get_seals_seal`.
+    """
+    *parts, last = path.split("/")[2:]
+    words = [part for part in parts if not part.startswith("{")]
+    return "_".join([method, *words, *([] if last == "{openid}" else [last.strip("{}")])])
 
 
 def _responses(path: str, method: str, operation: Operation) -> dict[str, Any]:

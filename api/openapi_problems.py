@@ -58,7 +58,9 @@ _WRITE_CODES: Final = {
     ),
 }
 _OWN_CODES: Final = {
-    "busy": "Many reads of the past are waiting already; try again.",
+    "busy": "Many long reads are waiting already; try again.",
+    "not-sealed": "No seal has this account yet; one is made every minute.",
+    "seal-not-found": "There is no seal of that number.",
     "not-ndjson": "Content-Type must be application/x-ndjson.",
     **{code: sentence for code, (_, sentence) in LOGIN_FAILURES.items()},
 }

@@ -13,7 +13,7 @@ from ledger.sqlite import Turnstile
 log = structlog.get_logger()
 
 # Soon after the start, so that what was written just before it ended is sealed.
-_FIRST_S: Final = 2
+_FIRST_S: Final = 5
 _INTERVAL_S: Final = 60
 # So long a sealer that is at work may go on when the service stops; one that is killed leaves no half a seal.
 _FINISH_S: Final = 5

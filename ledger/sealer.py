@@ -52,13 +52,14 @@ def make_seal(
         if file.vkey() != signer.verifier.vkey:
             raise NotSealed("signing.key is not the key that seals.db was begun with: restore that one")
         last = file.last()
-        lost = last is not None and scan.hash_at(last.position) != last.hash
+        # No event stands at position 0, which a seal of an empty ledger goes up to.
+        lost = last is not None and (scan.hash_at(last.position) or bytes(32)) != last.hash
         if last is not None and lost and not accept_loss:
             raise NotSealed(
                 f"the ledger does not hold event {last.position}, the last one that seal {last.seal.number} "
                 "covers: credit-ledger audit says what is missing"
             )
-        if last is not None and not lost and scan.last_position() == last.position:
+        if not lost and scan.last_position() == (0 if last is None else last.position):
             return None
         cut = _grow(scan, file, None if lost else last)
         seal = Seal(

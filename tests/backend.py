@@ -1,5 +1,6 @@
 """What the tests of `/v1`'s service routes share: an API key, a client that uses it, and accounts."""
 
+import json
 import secrets
 import socket
 from collections.abc import Callable, Iterable
@@ -154,6 +155,14 @@ class Backend:
             if page["next_before"] is None:
                 return found
             before = {"before": page["next_before"]}
+
+
+def unproved(answer: requests.Response) -> str:
+    """The answer to a write without the proof in its receipt, which says with what else it was signed."""
+    said = answer.json()
+    for proof in ("place", "path", "note"):
+        del said["receipt"][proof]
+    return json.dumps(said)
 
 
 def raw_request(

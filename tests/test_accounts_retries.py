@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.backend import WRITES, Backend, new_account, new_openid, prepared, raw_request
+from tests.backend import WRITES, Backend, new_account, new_openid, prepared, raw_request, unproved
 from tests.conftest import Service
 
 CHECKIN = "/v1/me/checkin"
@@ -95,7 +95,7 @@ def test_a_write_sent_many_times_at_once_lands_once(write: Write) -> None:
     answers: list[requests.Response] = []
     at_once(12, lambda _: answers.append(write.retry()))
     assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.text for answer in answers}) == 1
+    assert len({unproved(answer) for answer in answers}) == 1
     assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
     write.assert_landed_once()
 
@@ -182,7 +182,7 @@ def test_one_tap_that_is_sent_twenty_times_is_answered_twenty_times(
     answers: list[requests.Response] = []
     at_once(20, lambda _: answers.append(check_in(service, token, "tap")))
     assert Counter(answer.status_code for answer in answers) == {201: 20}
-    assert len({answer.text for answer in answers}) == 1
+    assert len({unproved(answer) for answer in answers}) == 1
     assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 19
     assert service.credit(token) == {"credit": 105}
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -42,13 +43,17 @@ def written(backend: Backend, path: str, body: dict[str, Any]) -> tuple[str, dic
     assert answer.headers["Content-Type"] == "application/json"
     assert "Idempotent-Replayed" not in answer.headers
     said = answer.json()
-    assert set(said) == {"event", "credit"}
-    event = said["event"]
+    assert set(said) == {"event", "credit", "receipt"}
+    event, receipt = said["event"], said["receipt"]
+    assert {name: receipt[name] for name in ("version", "hash", "credit")} == {
+        name: event[name] for name in ("version", "hash", "credit")
+    }
     assert set(event) == {"version", "type", "data", "credit", "recorded_at", "hash"}
     assert event["credit"] == said["credit"]
     assert rfc3339(before) <= event["recorded_at"] <= rfc3339(microseconds_now())
     assert re.fullmatch("[0-9a-f]{64}", event["hash"])
     openid = path.partition("/")[0]
+    assert receipt["openid_hash"] == sha256(openid.encode()).hexdigest()
     stored = backend.get(f"{openid}/events", limit=1)
     assert stored.json()["events"] == [event], "the answer is what the log says"
     account = backend.get(openid)

@@ -56,7 +56,12 @@ def answers_to(service: Service, secret: str, *lines: bytes, **query: object) ->
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Type"] == NDJSON
     assert answer.text.endswith("\n") or not answer.text
-    return [json.loads(text) for text in answer.text.splitlines()]
+    said = [json.loads(text) for text in answer.text.splitlines()]
+    for each in said:  # what a receipt is worth, tests/test_receipts.py says
+        receipt = each.pop("receipt", None)
+        assert (receipt is not None) == (each["status"] == 201)
+        assert receipt is None or (receipt["version"], receipt["credit"]) == (each["version"], each["credit"])
+    return said
 
 
 def test_each_line_is_answered_in_order_and_by_its_number(service: Service, secret: str) -> None:

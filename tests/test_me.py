@@ -184,8 +184,9 @@ def test_a_check_in_earns_and_is_two_events(service: Service) -> None:
     token = service.login(f"u{secrets.token_hex(4)}")
     answer = check_in(service, token, "tap")
     assert answer.status_code == 201
-    event = answer.json()["event"]
-    assert answer.json() == {"event": event, "credit": 105}
+    event, receipt = answer.json()["event"], answer.json()["receipt"]
+    assert answer.json() == {"event": event, "credit": 105, "receipt": receipt}
+    assert (receipt["version"], receipt["hash"], receipt["credit"]) == (4, event["hash"], 105)
     assert {**event, "recorded_at": "", "hash": ""} == {
         "version": 4,
         "type": "CreditGranted",

@@ -115,7 +115,7 @@ def test_every_operation_has_a_name_of_its_own_and_declares_its_path(document: d
 def test_it_has_every_route_and_no_other(service: Service, document: dict[str, Any]) -> None:
     assert set(document["paths"]) == set(ROUTES)
     for path, methods in document["paths"].items():
-        real = requests.options(service.url + path.format(openid="nobody", hold=1), timeout=5)
+        real = requests.options(service.url + path.format(openid="nobody", hold=1, seal=1, later=1), timeout=5)
         assert set(real.headers["Allow"].replace(" ", "").split(",")) - {"OPTIONS"} == {
             method.upper() for method in methods
         }, path
@@ -246,7 +246,7 @@ def send(
     dry_run = any(each["name"] == "dry_run" for each in operation["parameters"])
     response = requests.request(
         method,
-        client.url + path.format(openid=openid, hold=1),
+        client.url + path.format(openid=openid, hold=1, seal=1, later=1),
         params=({"dry_run": "true"} if dry_run else {}) | given.get("query", {}),
         headers=headers | given.get("header", {}),
         json=body,
