@@ -113,11 +113,14 @@ def apply(balance: Balance, version: int, event: Event) -> Balance:
             if expires_at_us is not None:
                 after = _but(after, lots=_put(balance.lots, (Part(amount, version, expires_at_us),)))
         case CreditSpent(amount=amount, used=used):
-            after = _but(_draw(balance, amount, used), spent=balance.spent + amount)
+            lots = _draw(balance.lots, amount, used)
+            after = _but(balance, credit=balance.credit - amount, spent=balance.spent + amount, lots=lots)
         case CreditHeld(amount=amount, used=used):
             hold = Hold(event.deadline_us, version, amount, event.reference, used)
             holds = tuple(sorted((*balance.holds, hold), key=_by_deadline))
-            after = _but(_draw(balance, amount, used), held=balance.held + amount, holds=holds)
+            lots = _draw(balance.lots, amount, used)
+            credit, held = balance.credit - amount, balance.held + amount
+            after = _but(balance, credit=credit, held=held, lots=lots, holds=holds)
         case HoldCaptured(amount=amount, used=used, returned=returned, expired=expired):
             after, hold = _close(balance, event.hold)
             if _sum(used) != amount or hold.amount != amount + _sum(returned) + expired:
@@ -135,7 +138,8 @@ def apply(balance: Balance, version: int, event: Event) -> Balance:
         case GrantRevoked(amount=amount, grant=grant):
             lot = next((lot for lot in balance.lots if lot.grant == grant), None)
             part = Part(amount) if lot is None else Part(amount, grant, lot.expires_at_us)
-            after = _but(_draw(balance, amount, (part,)), revoked=balance.revoked + amount)
+            lots = _draw(balance.lots, amount, (part,))
+            after = _but(balance, credit=balance.credit - amount, revoked=balance.revoked + amount, lots=lots)
         case CreditExpired(amount=amount, parts=parts):
             ended = tuple(Part(lot.credit, lot.grant, lot.expires_at_us) for lot in balance.lots[: len(parts)])
             if ended != parts or _sum(parts) != amount:
@@ -158,15 +162,17 @@ def apply(balance: Balance, version: int, event: Event) -> Balance:
 
 def broken_invariant(balance: Balance) -> str | None:
     """What cannot be true of any account but is of this one, in words; None where all is well."""
-    accounted = balance.credit + balance.held + balance.spent + balance.expired + balance.revoked
+    credit, held, spent = balance.credit, balance.held, balance.spent
+    expired, revoked = balance.expired, balance.revoked
+    accounted = credit + held + spent + expired + revoked
     if balance.granted != accounted:
         return f"{balance.granted} were granted, {accounted} are accounted for"
-    if min(balance.credit, balance.held, balance.spent, balance.expired, balance.revoked) < 0:
+    if credit < 0 or held < 0 or spent < 0 or expired < 0 or revoked < 0:
         return "it has less than nothing of something"
-    if balance.held != sum(hold.amount for hold in balance.holds):
-        return f"{balance.held} are held, but not by its open holds"
-    if balance.expiring > balance.credit or any(lot.credit < 1 for lot in balance.lots):
-        return f"its lots do not fit in its credit of {balance.credit}"
+    if (held or balance.holds) and held != sum(hold.amount for hold in balance.holds):
+        return f"{held} are held, but not by its open holds"
+    if balance.lots and (balance.expiring > credit or any(lot.credit < 1 for lot in balance.lots)):
+        return f"its lots do not fit in its credit of {credit}"
     return None
 
 
@@ -182,29 +188,30 @@ def _sum(parts: Parts) -> int:
     return sum(part.amount for part in parts)
 
 
-def _draw(balance: Balance, amount: int, parts: Parts) -> Balance:
-    """Take `parts`, which come to `amount`, out of what can be spent."""
-    if _sum(parts) != amount:
-        raise CorruptEvent(f"parts of {_sum(parts)} for an amount of {amount}")
-    lots = balance.lots
+def _draw(lots: tuple[Lot, ...], amount: int, parts: Parts) -> tuple[Lot, ...]:
+    """What is left of `lots` when `parts`, which come to `amount`, are taken out of what can be spent."""
+    drawn = 0
     wanted: dict[tuple[int | None, int | None], int] = {}
     for part in parts:
+        drawn += part.amount
         if part.grant is not None or part.expires_at_us is not None:
             lot_of = part.grant, part.expires_at_us
             wanted[lot_of] = wanted.get(lot_of, 0) + part.amount
+    if drawn != amount:
+        raise CorruptEvent(f"parts of {drawn} for an amount of {amount}")
+    if not wanted:
+        return lots
+    left = []
+    for lot in lots:
+        rest = lot.credit - wanted.pop((lot.grant, lot.expires_at_us), 0)
+        if rest < 0:
+            raise CorruptEvent(f"more is taken of grant {lot.grant} than it has left")
+        if rest:
+            left.append(lot if rest == lot.credit else Lot(lot.expires_at_us, lot.grant, rest))
     if wanted:
-        left = []
-        for lot in lots:
-            rest = lot.credit - wanted.pop((lot.grant, lot.expires_at_us), 0)
-            if rest < 0:
-                raise CorruptEvent(f"more is taken of grant {lot.grant} than it has left")
-            if rest:
-                left.append(lot if rest == lot.credit else Lot(lot.expires_at_us, lot.grant, rest))
-        if wanted:
-            grant, expires_at_us = next(iter(wanted))
-            raise CorruptEvent(f"grant {grant} has nothing left to take that expires at {expires_at_us}")
-        lots = tuple(left)
-    return _but(balance, credit=balance.credit - amount, lots=lots)
+        grant, expires_at_us = next(iter(wanted))
+        raise CorruptEvent(f"grant {grant} has nothing left to take that expires at {expires_at_us}")
+    return tuple(left)
 
 
 def _close(balance: Balance, version: int) -> tuple[Balance, Hold]:

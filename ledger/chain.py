@@ -1,6 +1,7 @@
 """The chain of one account: what is hashed, and how an event is linked to the one before it."""
 
 from hashlib import sha256
+from struct import Struct
 from typing import Final
 
 from ledger.account import Account, Balance, apply
@@ -10,6 +11,12 @@ from ledger.events import Event, Recorded, encode
 # to the leaves and nodes of Merkle trees (RFC 6962).
 _EVENT_DOMAIN: Final = b"\x02"
 _ABSENT: Final = b"\xff\xff\xff\xff"
+_NO_KEY: Final = _ABSENT + _ABSENT
+# A length; an integer behind its length; and that with the length of the part behind it, in one call: an audit
+# packs several for every event.
+_LENGTH: Final = Struct(">I").pack
+_INTEGER: Final = Struct(">IQ").pack
+_INTEGER_LENGTH: Final = Struct(">IQI").pack
 
 
 def link(
@@ -69,21 +76,37 @@ def event_hash(
     Each part is preceded by its length as 4 bytes, big-endian, so no two rows have the same bytes; integers
     are 8 bytes, big-endian; an absent key or fingerprint is the length 0xffffffff and nothing more.
     """
-    parts = [_EVENT_DOMAIN]
-    for part in (
-        previous,
-        openid,
-        version.to_bytes(8, "big"),
-        type_name,
-        data,
-        credit.to_bytes(8, "big"),
-        key,
-        fingerprint,
-        recorded_at_us.to_bytes(8, "big"),
-    ):
-        if part is None:
-            parts.append(_ABSENT)
-        else:
-            parts.append(len(part).to_bytes(4, "big"))
-            parts.append(part)
-    return sha256(b"".join(parts)).digest()
+    if key is None and fingerprint is None:
+        end = _INTEGER(8, credit) + _NO_KEY + _INTEGER(8, recorded_at_us)
+    elif key is None or fingerprint is None:
+        end = b"".join((_INTEGER(8, credit), _part(key), _part(fingerprint), _INTEGER(8, recorded_at_us)))
+    else:
+        end = b"".join(
+            (
+                _INTEGER_LENGTH(8, credit, len(key)),
+                key,
+                _LENGTH(len(fingerprint)),
+                fingerprint,
+                _INTEGER(8, recorded_at_us),
+            )
+        )
+    return sha256(
+        b"".join(
+            (
+                _EVENT_DOMAIN,
+                _LENGTH(len(previous)),
+                previous,
+                _LENGTH(len(openid)),
+                openid,
+                _INTEGER_LENGTH(8, version, len(type_name)),
+                type_name,
+                _LENGTH(len(data)),
+                data,
+                end,
+            )
+        )
+    ).digest()
+
+
+def _part(text: bytes | None) -> bytes:
+    return _ABSENT if text is None else _LENGTH(len(text)) + text

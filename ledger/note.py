@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 _ED25519: Final = b"\x01"
 _KEY_ID_BYTES: Final = 4
-_SIGNATURE: Final = re.compile("\u2014 ([^ \n+]+) ([A-Za-z0-9+/=]+)\n")
+_SIGNATURE: Final = re.compile("\u2014 ([^\\s+]+) ([A-Za-z0-9+/=]+)\n")
 _CHECKPOINT: Final = re.compile(r"([^\n]+)\n(0|[1-9][0-9]*)\n([A-Za-z0-9+/]{43}=)\n(?:[^\n]+\n)*")
 
 
@@ -114,6 +114,11 @@ def _parted(note: str) -> tuple[str, list[tuple[str, bytes]]]:
 
 def _base64(encoded: str) -> bytes:
     try:
-        return b64decode(encoded, validate=True)
+        decoded = b64decode(encoded, validate=True)
     except (NotBase64, ValueError):
         raise InvalidNote(f"{encoded[:80]!r} is not base64") from None
+    if (
+        b64encode(decoded).decode() != encoded
+    ):  # bits to spare that are not zero: a second way to write the same
+        raise InvalidNote(f"{encoded[:80]!r} is not base64 as it should be")
+    return decoded

@@ -1,10 +1,11 @@
 """A reading of the whole log on all cores: accounts in ranges, each range in a process of its own."""
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from functools import partial
-from multiprocessing import get_context
+from functools import cache, partial
+from multiprocessing import connection, get_context, parent_process
 from typing import Any, Final, TypeVar
 
 from ledger.log import Range
@@ -66,8 +67,24 @@ def over_ranges(
 def _count_in(counter: Any) -> None:
     global _rows_read
     _rows_read = counter
+    _end_with_parent()
 
 
 def _tick(count: int) -> None:
     with _rows_read.get_lock():
         _rows_read.value += count
+
+
+@cache
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, which may have been killed: a worker of a pool
+    waits for its next task for ever."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -7,6 +7,10 @@ import msgspec
 from ledger.account import Account, Balance, Hold, Lot
 from ledger.errors import CorruptEvent
 
+# The version of the fold. One that comes to other rows from the same events, or to other columns, has another
+# number: a ledger with rows of another is refused until `credit-ledger replay --write` has built them anew.
+PROJECTION: Final = 1
+
 # Of the table `account`, behind its key. Lots and holds are JSON, and null where there are none.
 COLUMNS: Final = (
     "version", "head", "registered_at", "recorded_at", "credit", "held", "granted", "spent", "expired",
@@ -66,3 +70,29 @@ def from_row(openid: str, row: Row) -> Account:
             f"the account row of {openid} is damaged, see credit-ledger replay: {error}"
         ) from None
     return Account(openid, version, head, registered_at, recorded_at, balance)
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """An account whose stored row is not what its events come to; None where there is no row, or no event."""
+
+    openid: bytes
+    stored: Row | None
+    folded: Row | None
+
+    def sentence(self) -> str:
+        """The columns that differ, in words."""
+        if self.stored is None:
+            return "its events are there, its account row is missing"
+        if self.folded is None:
+            return "an account row without any event"
+        return "; ".join(
+            f"{name} is {_plain(name, stored)}, its events come to {_plain(name, folded)}"
+            for name, stored, folded in zip(COLUMNS, self.stored, self.folded, strict=True)
+            if stored != folded
+        )
+
+
+def _plain(name: str, value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex() if name == "head" else value.decode(errors="backslashreplace")
+    return "nothing" if value is None else value

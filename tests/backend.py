@@ -4,6 +4,7 @@ import json
 import secrets
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -11,6 +12,7 @@ from urllib.parse import urlencode
 import requests
 
 from api import access
+from api.vault import open_signer
 from ledger.commands import (
     Command,
     FreezeAccount,
@@ -21,6 +23,9 @@ from ledger.commands import (
 )
 from ledger.committer import ledger_committer, microseconds_now
 from ledger.execute import Outcome
+from ledger.note import Verifier
+from ledger.seal_file import SealFile, Stored
+from ledger.sealer import make_seal
 from tests.conftest import Service
 
 DAY_US = 86_400_000_000
@@ -67,6 +72,15 @@ def happened(
     bad = [outcome for outcome in outcomes if not isinstance(outcome, Outcome)]
     assert not bad, bad
     return [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
+
+
+def seal(service: Service) -> Stored | None:
+    """Seal beside the running service what is not sealed yet."""
+    data = service.data
+    with closing(SealFile(data / "seals.db")) as file:
+        origin = Verifier.of(file.vkey()).name
+    signer = open_signer(data / "signing.key", origin)
+    return make_seal(data / "ledger.db", data / "seals.db", signer, microseconds_now())
 
 
 def new_openid() -> str:

@@ -177,15 +177,21 @@ def assert_sound(path: Path) -> None:
 
 @contextmanager
 def vandal(path: Path) -> Iterator[Connection]:
-    """A connection of somebody who owns the file: the triggers are dropped and the checks switched off."""
+    """A connection of somebody who owns the file: the triggers are dropped and the checks switched off.
+
+    In the end the triggers are there again, as a careful forger leaves them.
+    """
     turnstile = Turnstile(path.with_name("ledger.lock"))
     connection = connect(path)
     try:
         with turnstile:
+            made = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
             for trigger in TRIGGERS:
                 connection.execute(f"DROP TRIGGER IF EXISTS {trigger}")
             connection.execute("PRAGMA ignore_check_constraints=ON")
             yield connection
+            for (sql,) in made:
+                connection.execute(sql)
     finally:
         connection.close()
         turnstile.close()

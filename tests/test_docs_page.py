@@ -14,7 +14,7 @@ import requests
 
 from api.incoming import EXAMPLE_OPENID
 from ledger.commands import FreezeAccount, HoldCredit, SpendCredit
-from tests.backend import SCOPES, happened, new_key
+from tests.backend import SCOPES, happened, new_key, seal
 from tests.conftest import Service
 
 CHROMIUM = "/usr/bin/chromium"
@@ -236,6 +236,8 @@ def test_every_example_can_be_pasted_into_a_shell(service: Service, document: di
         )
         if name == "post_accounts_unfreeze":
             happened(service, FreezeAccount(openid, "event 5", "example-5"))
+        if name.endswith("proof"):
+            seal(service)
         assert example.startswith("curl ")
         command = example.replace("dev-alice-1", f"dev-{user}-again").replace(EXAMPLE_OPENID, openid)
         done = subprocess.run(
