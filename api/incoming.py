@@ -61,6 +61,15 @@ def microseconds(moment: datetime | None) -> int | None:
     return None if moment is None else min(max((moment - _EPOCH) // _MICROSECOND, 0), MAX_TIME_US)
 
 
+def moment_us(text: str) -> int | None:
+    """A time as RFC 3339 has it, in microseconds since 1970; None where it is none, or has no offset."""
+    try:
+        parsed = msgspec.convert(text, datetime, strict=True)
+    except msgspec.ValidationError:
+        return None
+    return None if parsed.tzinfo is None else microseconds(parsed)
+
+
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is sent; a field that nobody knows is refused."""
 

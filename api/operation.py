@@ -6,7 +6,6 @@ than what happens.
 
 import re
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from functools import wraps
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -16,7 +15,7 @@ import msgspec
 from api import access
 from api.bodies import read_json
 from api.callers import api_key, bearer
-from api.incoming import OPENID, Body, microseconds
+from api.incoming import OPENID, Body, moment_us
 from api.problems import Problem
 from api.service import Service
 from ledger.errors import Refusal
@@ -195,15 +194,6 @@ def _key(text: str) -> str | None:
 
 def _etag(text: str) -> int | None:
     return int(text[1:-1]) if re.fullmatch(_ETAG, text) else None
-
-
-def moment_us(text: str) -> int | None:
-    """A time as RFC 3339 has it, in microseconds since 1970; None where it is none, or has no offset."""
-    try:
-        parsed = msgspec.convert(text, datetime, strict=True)
-    except msgspec.ValidationError:
-        return None
-    return None if parsed.tzinfo is None else microseconds(parsed)
 
 
 def integer(most: int) -> Callable[[str], int | None]:

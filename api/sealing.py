@@ -37,7 +37,7 @@ async def seal_every_minute(data: Path) -> None:
 
 async def _seal(data: Path) -> None:
     """One seal, out of the way of whoever serves: it hashes for as long as a second."""
-    command = [sys.executable, "-P", "-m", "scripts.credit_ledger", "seal", "--background"]
+    command = [sys.executable, "-P", "-m", "scripts.credit_ledger_seal", "--background"]
     sealer = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,

@@ -43,6 +43,12 @@ class SealView(msgspec.Struct):
     note: Note
 
 
+class ProvedSeal(SealView):
+    """A seal with `inclusion`, the way from its entry to the root in its note, which so signs all of it."""
+
+    inclusion: Base64
+
+
 class SealPage(msgspec.Struct):
     """Seals, newest first, and the public key that their notes are checked with."""
 
@@ -56,8 +62,8 @@ class SealPage(msgspec.Struct):
 class ConsistencyView(msgspec.Struct):
     """That the log of seals up to `second` begins with all of it up to `first`."""
 
-    first: SealView
-    second: SealView
+    first: ProvedSeal
+    second: ProvedSeal
     path: Annotated[
         Base64, msgspec.Meta(description="RFC 6962 consistency proof from first's note to second's")
     ]
@@ -146,9 +152,10 @@ class Seals(Resource):
 class SealResource(Resource):
     """`GET /v1/seals/{seal}`."""
 
-    @operation("Read a seal", scopes=NOBODY, answer=SealView, failures={"seal-not-found": 404})
-    async def on_get(self, request: Received[None]) -> SealView:
-        return view_seal(_seal(self.service.seals, request.path["seal"]))
+    @operation("Read a seal", scopes=NOBODY, answer=ProvedSeal, failures={"seal-not-found": 404})
+    async def on_get(self, request: Received[None]) -> ProvedSeal:
+        file = self.service.seals
+        return _proved(_seal(file, request.path["seal"]), file)
 
 
 class Consistency(Resource):
@@ -166,7 +173,7 @@ class Consistency(Resource):
         if first.seal.number > second.seal.number:
             raise Problem(404, "seal-not-found", "The second seal must not be older than the first.")
         path = merkle.consistency_path(first.seal.number, second.seal.number, file.subtree)
-        return ConsistencyView(view_seal(first), view_seal(second), _joined(path))
+        return ConsistencyView(_proved(first, file), _proved(second, file), _joined(path))
 
 
 class MyProof(Resource):
@@ -243,6 +250,12 @@ def view_seal(stored: Stored) -> SealView:
         stored.entry,
         stored.note,
     )
+
+
+def _proved(stored: Stored, file: SealFile) -> ProvedSeal:
+    size = stored.seal.number
+    path = merkle.inclusion_path(size - 1, size, file.subtree)
+    return ProvedSeal(**msgspec.structs.asdict(view_seal(stored)), inclusion=_joined(path))
 
 
 def _view_event(event: Recorded) -> ProvedEvent:

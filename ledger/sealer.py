@@ -52,8 +52,7 @@ def make_seal(
         if file.vkey() != signer.verifier.vkey:
             raise NotSealed("signing.key is not the key that seals.db was begun with: restore that one")
         last = file.last()
-        # No event stands at position 0, which a seal of an empty ledger goes up to.
-        lost = last is not None and (scan.hash_at(last.position) or bytes(32)) != last.hash
+        lost = last is not None and scan.hash_at(last.position) != last.hash
         if last is not None and lost and not accept_loss:
             raise NotSealed(
                 f"the ledger does not hold event {last.position}, the last one that seal {last.seal.number} "

@@ -80,3 +80,7 @@ def _line(stored: Stored) -> str:
         f"seal {seal.number} of {rfc3339(seal.sealed_at_us)}: {seal.events} events, {seal.accounts} accounts, "
         f"{seal.outstanding} credits, root {seal.root.hex()}{lost}"
     )
+
+
+if __name__ == "__main__":
+    seal(prog_name="credit-ledger seal")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from api.operation import moment_us
+from api.incoming import moment_us
 from api.settings import SettingError, data_directory, ledger_path
 from ledger.errors import LedgerFault
 

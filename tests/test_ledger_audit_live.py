@@ -1,12 +1,15 @@
 """The audit beside a service that writes: what is appended meanwhile is neither missed nor a fault."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ledger.audit_scan import AuditScan
 from ledger.commands import GrantCredit, RegisterUser
-from ledger.log import LogScan
-from ledger.verify import audit, catch_up, read_log, silent
+from ledger.log import Range
+from ledger.projection import Row
+from ledger.verify import audit
 from tests.ledger_processes import Program
 from tests.ledger_samples import assert_sound, committed, log_of, sample_ledger
 
@@ -51,16 +54,19 @@ def test_what_is_appended_during_the_long_read_is_audited_too(ledger: Path) -> N
     assert (report.events, report.accounts) == (10, 3)
 
 
-def test_what_is_appended_after_the_last_event_was_read_is_not_compared_half(ledger: Path) -> None:
+def test_what_is_appended_after_the_last_event_was_read_is_not_compared_half(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The account rows are those of the moment at which the log ended, or a grant in between is a "fault"."""
-    with LogScan(ledger) as scan:
-        fold = read_log(scan, silent)
-        catch_up(fold, scan)
-        committed(ledger, GrantCredit("oAnna", 1, "gift", "late"), RegisterUser("oLate", 100))
-        assert list(fold.differences(scan.accounts())) == []
-        scan.end_snapshot()
-        catch_up(fold, scan)
-        assert fold.events == 10
-        assert list(fold.differences(scan.accounts())) == []
-        scan.end_snapshot()
+    read = AuditScan.account_rows
+
+    def late(scan: AuditScan, within: Range) -> Iterator[tuple[bytes, Row]]:
+        number = len(log_of(ledger))
+        committed(ledger, GrantCredit("oAnna", 1, "gift", f"late{number}"), RegisterUser(f"oLate{number}", 100))
+        return read(scan, within)
+
+    monkeypatch.setattr(AuditScan, "account_rows", late)
+    report = audit(ledger)
+    assert report.good, report.faults
+    assert 7 <= report.events < len(log_of(ledger))
     assert_sound(ledger)

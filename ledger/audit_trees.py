@@ -1,0 +1,73 @@
+"""The trees of an audit: the log of seals as it grows, and the sum tree over what each range found."""
+
+from collections.abc import Iterator
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
+
+from ledger import merkle
+from ledger.seal_file import LEAF_BYTES, PART_BITS, Leaf, unpack_leaf
+from ledger.sums import KEY_BITS, Node, leaf, root_of
+
+
+class Frontier:
+    """The RFC 6962 tree of a log that grows, with no more of it than its root needs."""
+
+    def __init__(self) -> None:
+        self._tops: list[tuple[int, bytes]] = []
+
+    def append(self, entry: bytes) -> None:
+        level, digest = 0, merkle.leaf_hash(entry)
+        while self._tops and self._tops[-1][0] == level:
+            digest = merkle.node_hash(self._tops.pop()[1], digest)
+            level += 1
+        self._tops.append((level, digest))
+
+    def root(self) -> bytes:
+        *before, (_, digest) = self._tops
+        for _, left in reversed(before):
+            digest = merkle.node_hash(left, digest)
+        return digest
+
+
+def differing_leaves(
+    logged: Iterator[Leaf], stored: Iterator[Leaf]
+) -> Iterator[tuple[bytes, Leaf | None, Leaf | None]]:
+    """The keys of which the two, each in order of the keys, have not the same."""
+    tagged = merge(((each.key, 0, each) for each in logged), ((each.key, 1, each) for each in stored))
+    for key, found in groupby(tagged, key=itemgetter(0)):
+        both = [(side, each) for _, side, each in found]
+        sides = dict(both)
+        if sides.get(0) != sides.get(1) or len(both) != 2:
+            yield key, sides.get(0), sides.get(1)
+
+
+def leaves_in(packed: list[bytes]) -> Iterator[Leaf]:
+    """The states of all ranges in order of their keys: bucket by bucket, so that few are objects at a time."""
+    places = [0] * len(packed)
+    for first in range(256):
+        records = []
+        for number, states in enumerate(packed):
+            place = places[number]
+            while place < len(states) and states[place] == first:
+                records.append(states[place : place + LEAF_BYTES])
+                place += LEAF_BYTES
+            places[number] = place
+        for record in sorted(records):
+            yield unpack_leaf(record)
+
+
+def root_in(packed: list[bytes]) -> Node:
+    leaves = leaves_in(packed)
+    return root_of_stream((int.from_bytes(each.key, "big"), each.node) for each in leaves)
+
+
+def root_of_stream(entries: Iterator[tuple[int, bytes]]) -> Node:
+    """As `root_of`, part by part."""
+    below = KEY_BITS - PART_BITS
+    parts = groupby(entries, key=lambda entry: entry[0] >> below)
+    return root_of([(part << below, root_of(list(inside))) for part, inside in parts])
+
+
+def leaf_node(stored: Leaf) -> Node:
+    return leaf(stored.key, stored.version, stored.head, stored.credit, stored.held)
