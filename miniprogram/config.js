@@ -1,8 +1,11 @@
 /**
- * Where the Credit Ledger service answers, without a slash at the end.
+ * `baseUrl`: where the Credit Ledger service answers, without a slash at the end.
  *
  * The default is a `scripts/serve` on this machine, for the simulator of WeChat DevTools: there, tick
  * 「详情 → 本地设置 → 不校验合法域名」. A phone needs the service's own https domain here, entered as well
  * under 「开发管理 → 开发设置 → 服务器域名 → request 合法域名」 at mp.weixin.qq.com.
+ *
+ * `sealKey`: the public key that seals are checked with, as `credit-ledger seals --vkey` prints it. While it
+ * is empty, each phone remembers the key that it sees first, and says so.
  */
-module.exports = { baseUrl: 'http://127.0.0.1:3000' };
+module.exports = { baseUrl: 'http://127.0.0.1:3000', sealKey: '' };

@@ -1,4 +1,5 @@
 const session = require('./session');
+const verification = require('./verification');
 const { dateOf } = require('./format');
 
 const STORAGE_KEY = 'credit';
@@ -10,6 +11,7 @@ const PAGE_SIZE = 20;
  * @typedef {{checked_in: boolean, streak: number, next_reward: number | null}} CheckinState
  *   `next_reward`: null where only the next answer will tell
  * @typedef {object} KnownCredit what can be spent, and all that the service says along with it
+ * @property {number | null} version of the last event; null: not known
  * @property {number} credit
  * @property {number} held
  * @property {boolean} frozen
@@ -27,8 +29,8 @@ const PAGE_SIZE = 20;
  * @param {number} at
  * @returns {KnownCredit}
  */
-function complete({ credit, held = 0, frozen = false, lots = [], holds = [], checkin = null }, at) {
-  return { credit, held, frozen, lots, holds, checkin, at };
+function complete({ version = null, credit, held = 0, frozen = false, lots = [], holds = [], checkin = null }, at) {
+  return { version, credit, held, frozen, lots, holds, checkin, at };
 }
 
 /**
@@ -54,7 +56,8 @@ async function lastKnownCredit() {
   const toCome = (moment) => dateOf(moment).getTime() > Date.now();
   const holds = known.holds.filter(({ deadline }) => toCome(deadline));
   const held = holds.reduce((sum, { amount }) => sum + amount, 0);
-  return { ...known, held, holds, lots: known.lots.filter(({ expires_at }) => toCome(expires_at)) };
+  // What has come to its end is one more event, of a version that is not known here.
+  return { ...known, version: null, held, holds, lots: known.lots.filter(({ expires_at }) => toCome(expires_at)) };
 }
 
 /**
@@ -86,7 +89,7 @@ function saveProfile(profile) {
  */
 async function logout(where) {
   await (where === 'everywhere' ? session.logoutEverywhere() : session.logout());
-  await wx.removeStorage({ key: STORAGE_KEY });
+  await Promise.all([wx.removeStorage({ key: STORAGE_KEY }), verification.forget()]);
 }
 
 module.exports = { fetchCredit, fetchEvents, fetchProfile, lastKnownCredit, logout, saveProfile };

@@ -1,4 +1,5 @@
 const session = require('./session');
+const { keepReceipt } = require('./verification');
 const { HttpError } = require('./request');
 const { formatChange, formatCredit } = require('./format');
 
@@ -38,6 +39,7 @@ async function checkIn() {
   try {
     const answer = await session.authorized({ method: 'POST', path: '/v1/me/checkin', idempotencyKey: unsettled.key });
     unsettled = null;
+    if (answer.receipt) await keepReceipt(answer.receipt);
     return answer;
   } catch (error) {
     if (isDefinite(error)) unsettled = null;
@@ -57,12 +59,13 @@ function isDefinite(error) {
 /**
  * What is known once a check-in has succeeded, until the service says it itself.
  * @param {KnownCredit} known
- * @param {number} credit after the check-in
+ * @param {number} version of the event that was recorded
+ * @param {number} credit after it
  * @returns {KnownCredit}
  */
-function afterCheckIn(known, credit) {
+function afterCheckIn(known, version, credit) {
   const streak = (known.checkin ? known.checkin.streak : 0) + 1;
-  return { ...known, credit, at: Date.now(), checkin: { checked_in: true, streak, next_reward: null } };
+  return { ...known, version, credit, at: Date.now(), checkin: { checked_in: true, streak, next_reward: null } };
 }
 
 /**

@@ -86,7 +86,7 @@ export function launch({ origin, storage = inMemoryStorage(), login = `dev-n${cr
 /** A real server for what the service itself does not do: break, hang, or be a hotel's login page. */
 export async function serving(t, answer) {
   const seen = [];
-  const server = http.createServer((request, response) => { seen.push(request); answer(response); });
+  const server = http.createServer((request, response) => { seen.push(request); answer(response, request); });
   await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
   t.after(() => { server.closeAllConnections(); server.close(); });
   return { origin: `http://127.0.0.1:${server.address().port}`, seen };

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { before, test } from 'node:test';
 import { JSDOM } from 'jsdom';
 import { launch, nowhere, service, SOURCE, until } from './device.js';
+import { SealedLedger } from './sealing.js';
 
 const require = createRequire(import.meta.url);
 let simulate;
@@ -154,4 +155,32 @@ test('a logout goes back to a page that asks for a login, and for nothing else',
   assert.equal(page.find('credit'), undefined);
   page.find('login').dispatchEvent('tap');
   await until(() => page.text('credit') === '100', 'the credit');
+});
+
+test('the line below the credit says what the phone found, and a tap shows the details', async () => {
+  const ledger = new SealedLedger();
+  ledger.register('oMe', 100);
+  ledger.seal();
+  const device = launch({ origin: service() });
+  const { request } = device.wx;
+  let answer = { statusCode: 200, data: ledger.proof('oMe') };
+  device.wx.request = (asked) => (asked.url.includes('/v1/me/proof') ? asked.success(answer) : request(asked));
+  const page = open(device, 'pages/login/login');
+  await page.instance.refresh();
+  await until(() => page.text('seal-word') === '已核验', 'the word');
+  assert.match(page.text('seal'), /^已核验.* 第 1 次封存$/);
+  assert.equal(page.find('seal-details'), undefined);
+  page.find('seal').dispatchEvent('tap');
+  await until(() => page.find('seal-details'), 'the details');
+  assert.match(page.text('seal-details'), /你的账户在封存的总账里：到第 2 条记录为止，100 积分/);
+
+  answer = { statusCode: 200, data: { ...answer.data, credit: 5 } };
+  await page.instance.refresh();
+  await until(() => page.text('seal-word') === '核验失败', 'the failure');
+  assert.match(page.text('seal-details'), /你的账户不在封存的总账里，或者数目不同。.*请联系客服。/);
+  assert.equal(page.text('credit'), '100');
+  answer = { statusCode: 404, data: { code: 'not-sealed' } };
+  device.storage.removeItem('wx:proved');
+  await page.instance.refresh();
+  await until(() => page.text('seal-word') === '尚未封存', 'the word');
 });

@@ -142,7 +142,7 @@ test('what an earlier version kept of the credit is shown as far as it goes', as
   const storage = inMemoryStorage();
   storage.setItem('wx:credit', '{"credit":7,"at":1}');
   const known = await launch({ origin: await nowhere(), storage }).load('utils/account').lastKnownCredit();
-  assert.deepEqual(known, { credit: 7, held: 0, frozen: false, lots: [], holds: [], checkin: null, at: 1 });
+  assert.deepEqual(known, { version: null, credit: 7, held: 0, frozen: false, lots: [], holds: [], checkin: null, at: 1 });
 });
 
 test('what was kept of lots and holds is left out once it has come to its end', async () => {

@@ -3,15 +3,20 @@ const session = require('../../utils/session');
 const { afterCheckIn, checkIn, checkinDay } = require('../../utils/checkin');
 const { formatChange } = require('../../utils/format');
 const { HttpError } = require('../../utils/request');
+const { sealView } = require('../../utils/sealed');
 const { sentenceFor } = require('../../utils/failure');
 const { standingView } = require('../../utils/standing');
 const { statementRows } = require('../../utils/statement');
+const { verify } = require('../../utils/verification');
 
 /** @typedef {import('../../utils/account').KnownCredit} KnownCredit */
 /** @typedef {import('../../utils/statement').LedgerEvent} LedgerEvent */
 /** @typedef {import('../../utils/statement').Row} Row */
 /** @typedef {import('../../utils/standing').Parts} Parts */
 /** @typedef {import('../../utils/checkin').CheckinView} CheckinView */
+
+/** @typedef {import('../../utils/sealed').SealView} SealView */
+/** @typedef {import('../../utils/verification').Verification} Verification */
 
 /** @type {Parts} */
 const NO_PARTS = { parts: [], more: '' };
@@ -36,6 +41,9 @@ Page({
     checkingIn: false,
     /** Why the last tap checked nobody in. */
     checkinError: '',
+    /** @type {SealView | null} what this phone found out about the credit by itself; null: nothing yet */
+    seal: null,
+    sealOpen: false,
     /** The credit shown is one of an earlier time, because the service could not be asked. */
     stale: false,
     loading: false,
@@ -49,6 +57,8 @@ Page({
   shown: false,
   /** @type {KnownCredit | null} what the page shows of the account */
   known: null,
+  /** @type {Verification | null} */
+  verification: null,
   /** @type {LedgerEvent[]} what `rows` shows */
   events: [],
   /** @type {number | null} where the next older page starts; null: there is none */
@@ -104,6 +114,7 @@ Page({
 
   async loadAll() {
     this.setData({ loading: true, error: '', checkinError: '' });
+    this.verify(); // Nobody waits for it.
     try {
       await Promise.all([this.loadCredit(), this.loadStatement(), this.loadProfile()]);
     } catch (error) {
@@ -122,6 +133,20 @@ Page({
   showCredit(known) {
     this.known = known;
     this.setData(standingView(known, Date.now()));
+    this.showSeal();
+  },
+
+  async verify() {
+    this.verification = await verify();
+    this.showSeal();
+  },
+
+  showSeal() {
+    if (this.verification) this.setData({ seal: sealView(this.verification, this.known, Date.now()) });
+  },
+
+  toggleSeal() {
+    this.setData({ sealOpen: !this.data.sealOpen });
   },
 
   async loadStatement() {
@@ -178,7 +203,7 @@ Page({
     try {
       const { event, credit } = await checkIn();
       wx.showToast({ title: `签到成功 ${formatChange(Number(event.data.amount))}`, icon: 'none' });
-      this.showCredit(afterCheckIn(this.known, credit));
+      this.showCredit(afterCheckIn(this.known, event.version, credit));
       await this.catchUp();
     } catch (error) {
       this.setData({ checkinError: sentenceFor(error) });

@@ -1,0 +1,174 @@
+/** The phone's own audit: it fetches its proof, checks it, and remembers what was proved and promised. */
+const config = require('../config');
+const session = require('./session');
+const { sentenceFor } = require('./failure');
+const { ProofFailed, must } = require('./proof-failed');
+const { checkConsistency, checkProof, checkpointIn, keyOf, proofOf } = require('./proof');
+const { checkReceipt, isKept } = require('./receipt');
+const { HttpError, NetworkError, request } = require('./request');
+
+/** The log of seals as it was last seen: it is nobody's own, so it outlives a logout. */
+const LOG_KEY = 'seals';
+const PROVED_KEY = 'proved';
+const RECEIPTS_KEY = 'receipts';
+const MAX_RECEIPTS = 100;
+
+/**
+ * @typedef {import('./proof').Proof} Proof
+ * @typedef {import('./proof').Proved} Proved
+ * @typedef {import('./receipt').Receipt} Receipt
+ * @typedef {{vkey: string, note: string}} KnownLog
+ * @typedef {object} Verified
+ * @property {'verified'} state
+ * @property {Proved} proved
+ * @property {'built-in' | 'first-seen' | 'remembered'} key where the public key is from that was used
+ * @property {number | null} since the seal seen before, which this one goes on from
+ * @property {number} kept receipts that the proof was compared with
+ * @property {number} waiting receipts of what is not sealed yet
+ * @property {number} lost events that the operator owns up to having lost right before this seal
+ * @typedef {Verified | {state: 'unsealed'} | {state: 'failed', why: string}
+ *   | {state: 'unchecked', offline: boolean, why: string, last: Proved | null}} Verification
+ */
+
+/** @type {Promise<Receipt[]> | null} the one list, read once and changed in place */
+let receipts = null;
+/** @type {Promise<Verification> | null} */
+let verifying = null;
+
+/** @param {string} key */
+function kept(key) {
+  return wx.getStorage({ key }).then(({ data }) => data, () => null);
+}
+
+/**
+ * With a full storage the next check compares with what was kept before.
+ * @param {string} key
+ * @param {object} data
+ */
+async function keep(key, data) {
+  await wx.setStorage({ key, data }).catch(() => {});
+}
+
+function keptReceipts() {
+  receipts = receipts || kept(RECEIPTS_KEY).then((list) => list || []);
+  return receipts;
+}
+
+/**
+ * Keeps a receipt until a seal has what it promises.
+ * @param {Receipt} receipt
+ */
+async function keepReceipt(receipt) {
+  const list = await keptReceipts();
+  list.push(receipt);
+  list.splice(0, list.length - MAX_RECEIPTS);
+  await keep(RECEIPTS_KEY, list);
+}
+
+/**
+ * The proof with the events behind that version. A seal that is made between two pages makes no difference:
+ * events are only ever added, and the last page's leaf is that of all of them.
+ * @param {number} version
+ * @returns {Promise<Proof>}
+ */
+async function fetchProof(version) {
+  /** @type {import('./proof').ProvedEvent[]} */
+  const events = [];
+  for (let after = version; ;) {
+    const proof = proofOf(await session.authorized({ path: `/v1/me/proof${after > 0 ? `?after=${after}` : ''}` }));
+    events.push(...proof.events);
+    if (proof.next_after === null) return { ...proof, events };
+    must(proof.next_after > after, 'malformed'); // Or it would go on for ever.
+    after = proof.next_after;
+  }
+}
+
+/**
+ * That the log of seals goes on from what was seen of it before, if anything was.
+ * @param {KnownLog | null} log
+ * @param {string} note
+ * @returns {Promise<number | null>} the number of the seal seen before
+ */
+async function checkLog(log, note) {
+  if (!log) return null;
+  const [first, second] = [checkpointIn(log.note).size, checkpointIn(note).size];
+  must(second >= first, 'rewound');
+  checkConsistency(log.note, note, first === second ? '' : await consistencyPath(first, second));
+  return first;
+}
+
+/**
+ * @param {number} first
+ * @param {number} second
+ */
+async function consistencyPath(first, second) {
+  try {
+    return (await request({ path: `/v1/seals/${first}/consistency/${second}` })).path;
+  } catch (error) {
+    if (error instanceof HttpError && error.code === 'seal-not-found') throw new ProofFailed('forked');
+    throw error;
+  }
+}
+
+/** @param {KnownLog | null} log */
+function trustedKey(log) {
+  if (config.sealKey) return config.sealKey;
+  return log && log.vkey;
+}
+
+/**
+ * @param {Proved | null} before
+ * @returns {Promise<Verification>}
+ */
+async function check(before) {
+  const log = await kept(LOG_KEY);
+  const held = (await keptReceipts()).slice();
+  const trusted = trustedKey(log);
+  const from = before ? Math.min(before.version, ...held.map(({ version }) => version)) : 1;
+  const proof = await fetchProof(Math.max(from - 1, 0));
+  const vkey = trusted || proof.vkey;
+  const verifier = keyOf(vkey);
+  const { proved, lost } = checkProof(proof, verifier, before);
+  const since = await checkLog(log, proof.seal.note);
+  const done = held.filter((receipt) => isKept(checkReceipt(receipt, verifier), proved, proof.events));
+  if (await session.isLoggedOut()) throw new session.LoggedOut(); // Meanwhile: nothing is kept any more.
+  const list = await keptReceipts();
+  list.splice(0, list.length, ...list.filter((receipt) => !done.includes(receipt)));
+  await Promise.all([
+    keep(LOG_KEY, { vkey, note: proof.seal.note }), keep(PROVED_KEY, proved), keep(RECEIPTS_KEY, list),
+  ]);
+  const key = config.sealKey ? 'built-in' : trusted ? 'remembered' : 'first-seen';
+  return { state: 'verified', proved, key, since, kept: done.length, waiting: list.length, lost };
+}
+
+/** @returns {Promise<Verification>} */
+async function outcome() {
+  const before = await kept(PROVED_KEY);
+  try {
+    return await check(before);
+  } catch (error) {
+    if (error instanceof ProofFailed) return { state: 'failed', why: error.message };
+    if (error instanceof HttpError && error.code === 'not-sealed') {
+      return before ? { state: 'failed', why: new ProofFailed('rewound').message } : { state: 'unsealed' };
+    }
+    return { state: 'unchecked', offline: error instanceof NetworkError, why: sentenceFor(error), last: before };
+  }
+}
+
+/**
+ * Checks the account's proof, and remembers what it proved. No network and no answer are no failed check;
+ * after a failed one, everything stays that was kept before.
+ * @returns {Promise<Verification>}
+ */
+function verify() {
+  verifying = verifying || outcome().finally(() => { verifying = null; });
+  return verifying;
+}
+
+/** Leaves nothing of the user on this device. */
+async function forget() {
+  receipts = null;
+  await Promise.all([PROVED_KEY, RECEIPTS_KEY].map((key) => wx.removeStorage({ key })));
+}
+
+module.exports = { forget, keepReceipt, verify };

@@ -1,0 +1,323 @@
+/** What the phone remembers from one check to the next, and what it says of a service that lies. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { inMemoryStorage, launch, nowhere, serving, until } from './device.js';
+import { SealedLedger, Signer } from './sealing.js';
+
+
+const ME = 'oMe';
+const NOT_SEALED = { status: 404, code: 'not-sealed' };
+
+function loggedIn() {
+  const storage = inMemoryStorage();
+  storage.setItem('wx:token', '"kept"');
+  return storage;
+}
+
+/**
+ * A service over `given.ledger`, and a phone; `given.page` is how many events an answer has. `verify` launches
+ * the mini-program anew each time.
+ */
+async function phone(t, ledger, options = {}) {
+  const given = { ledger, page: 1000, change: (proof) => proof, ...options };
+  const { origin, seen } = await serving(t, (response, { method, url }) => {
+    const { pathname, searchParams } = new URL(url, 'http://service');
+    const [, first, second] = /^\/v1\/seals\/(\d+)\/consistency\/(\d+)$/.exec(pathname) ?? [];
+    let answer = { status: 404, code: 'unexpected' };
+    if (given.refusal) answer = given.refusal;
+    else if (method === 'DELETE') answer = null;
+    else if (pathname === '/v1/me/proof') answer = given.change(given.ledger.proof(ME, Number(searchParams.get('after')), given.page));
+    else if (first) answer = given.consistency ?? given.ledger.consistency(Number(first), Number(second));
+    const status = answer ? answer.status ?? 200 : 204;
+    response.writeHead(status, { 'content-type': 'application/json' });
+    response.end(answer ? JSON.stringify(answer) : '');
+  });
+  const storage = loggedIn();
+  const at = (where) => {
+    const device = launch({ origin: where, storage });
+    device.load('config').sealKey = given.sealKey ?? '';
+    return device.load('utils/verification');
+  };
+  return {
+    given, storage, origin, launch: at, kept: (key) => JSON.parse(storage.getItem(`wx:${key}`)),
+    verify: async (where = origin) => { seen.length = 0; return at(where).verify(); },
+    asked: () => seen.map(({ url }) => url),
+    keepReceipt: (receipt) => at(origin).keepReceipt(receipt),
+  };
+}
+
+function ledgerOf(...amounts) {
+  const ledger = new SealedLedger();
+  ledger.register('oOther');
+  ledger.register(ME, 100);
+  for (const amount of amounts) ledger.grant(ME, amount);
+  ledger.seal();
+  return ledger;
+}
+
+function sentence(outcome) {
+  assert.equal(outcome.state, 'failed', JSON.stringify(outcome));
+  return outcome.why;
+}
+
+test('all pages are fetched the first time, and later only what came since', async (t) => {
+  const ledger = ledgerOf(...Array(9).fill(1));
+  const me = await phone(t, ledger, { page: 4 });
+  const first = await me.verify();
+  assert.deepEqual([first.state, first.proved.credit, first.key, first.since], ['verified', 109, 'first-seen', null]);
+  assert.deepEqual(me.asked(), ['/v1/me/proof', '/v1/me/proof?after=4', '/v1/me/proof?after=8']);
+  const again = await me.verify();
+  assert.deepEqual([again.state, again.key, again.since], ['verified', 'remembered', 1]);
+  assert.deepEqual(me.asked(), ['/v1/me/proof?after=10']);
+  ledger.grant(ME, 6);
+  ledger.seal();
+  const later = await me.verify();
+  assert.deepEqual([later.proved.credit, later.proved.summed, later.since], [115, true, 1]);
+  assert.deepEqual(me.asked(), ['/v1/me/proof?after=10', '/v1/seals/1/consistency/2']);
+});
+
+test('a seal that is made between two pages is no failure', async (t) => {
+  const ledger = ledgerOf(...Array(6).fill(1));
+  const me = await phone(t, ledger, { page: 4 });
+  me.given.change = (proof) => {
+    me.given.change = (other) => other;
+    ledger.grant(ME, 50);
+    ledger.seal();
+    return proof;
+  };
+  const { state, proved } = await me.verify();
+  assert.deepEqual([state, proved.credit, proved.sealNumber], ['verified', 156, 2]);
+});
+
+test('a service that pages in circles is told so', { timeout: 10000 }, async (t) => {
+  const me = await phone(t, ledgerOf(), { change: (proof) => ({ ...proof, next_after: 1 }) });
+  assert.equal(sentence(await me.verify()), '服务器给的证明不完整，无法核验。');
+});
+
+test('the public key of config.js counts, and without one the key that was seen first', async (t) => {
+  const ledger = ledgerOf();
+  const stranger = ledgerOf();
+  const builtIn = await phone(t, ledger, { sealKey: ledger.signer.vkey });
+  assert.equal((await builtIn.verify()).key, 'built-in');
+  builtIn.given.ledger = stranger;
+  assert.equal(sentence(await builtIn.verify()), '签名公钥和原来的不同。');
+  builtIn.given.change = (proof) => ({ ...proof, vkey: ledger.signer.vkey });
+  assert.equal(sentence(await builtIn.verify()), '封存的签名不对。');
+
+  const trusting = await phone(t, ledger);
+  assert.equal((await trusting.verify()).key, 'first-seen');
+  trusting.given.ledger = stranger;
+  assert.equal(sentence(await trusting.verify()), '签名公钥和原来的不同。');
+  assert.equal(trusting.kept('seals').vkey, ledger.signer.vkey);
+  trusting.given.ledger = ledger;
+  assert.equal((await trusting.verify()).state, 'verified');
+});
+
+test('what was proved before must still be there', async (t) => {
+  const signer = new Signer('credit-ledger/wx1');
+  const made = (build) => {
+    const ledger = new SealedLedger(signer);
+    build(ledger);
+    return ledger;
+  };
+  const honest = (ledger) => {
+    ledger.register('oOther');
+    ledger.register(ME);
+    ledger.seal();
+    ledger.grant(ME, 5);
+    ledger.seal();
+  };
+  const lies = [
+    ['封存的记录比以前核验过的少了。', (ledger) => { ledger.register('oOther'); ledger.register(ME); ledger.seal(); }],
+    ['封存的记录比以前核验过的少了。', (ledger) => {
+      ledger.register('oOther'); ledger.register(ME); ledger.seal(); ledger.seal(); ledger.seal();
+    }],
+    ['以前核验过的记录被改动了。', (ledger) => {
+      ledger.register('oOther'); ledger.register(ME); ledger.seal(); ledger.grant(ME, 6); ledger.seal(); ledger.seal();
+    }],
+    // My own account is as it was: only the log is another.
+    ['封存记录和以前核验过的接不上。', (ledger) => { honest(ledger); ledger.entries.shift(); ledger.seal(); ledger.seal(); }],
+    ['封存的记录比以前核验过的少了。', (ledger) => {
+      ledger.register('oOther'); ledger.register(ME); ledger.clockUs += 90000000; ledger.grant(ME, 5); ledger.seal();
+    }],
+  ];
+  for (const [expected, lie] of lies) {
+    const me = await phone(t, made(honest));
+    assert.equal((await me.verify()).state, 'verified');
+    const before = [me.kept('seals'), me.kept('proved')];
+    const forged = made(lie);
+    // So that the hashes agree where nothing was changed, and the entry's number is its place.
+    forged.entries = forged.entries.map((entry, at) => Buffer.from(entry.toString().replace(/number \d+/, `number ${at + 1}`)));
+    me.given.ledger = forged;
+    assert.equal(sentence(await me.verify()), expected, lie.toString());
+    assert.deepEqual([me.kept('seals'), me.kept('proved')], before);
+  }
+});
+
+test('a log that cannot show that it goes on is a fork', async (t) => {
+  const ledger = ledgerOf();
+  const me = await phone(t, ledger);
+  await me.verify();
+  ledger.seal();
+  for (const consistency of [{ status: 404, code: 'seal-not-found' }, { path: 'AAAA' }, { path: 7 }, {}]) {
+    me.given.consistency = consistency;
+    assert.ok(['封存记录和以前核验过的接不上。', '服务器给的证明不完整，无法核验。'].includes(sentence(await me.verify())));
+  }
+  me.given.consistency = { status: 500, code: '' };
+  assert.equal((await me.verify()).state, 'unchecked');
+  me.given.consistency = undefined;
+  assert.equal((await me.verify()).state, 'verified');
+});
+
+test('another account than before is not mine', async (t) => {
+  const me = await phone(t, ledgerOf());
+  await me.verify();
+  const { ledger } = me.given;
+  me.given.ledger = { proof: () => ledger.proof('oOther'), consistency: () => ({ path: '' }) };
+  assert.equal(sentence(await me.verify()), '服务器给的是另一个账户的证明。');
+});
+
+test('without a seal, a network or an answer nothing has failed; but what was sealed stays sealed', async (t) => {
+  const me = await phone(t, ledgerOf(), { refusal: NOT_SEALED });
+  assert.deepEqual(await me.verify(), { state: 'unsealed' });
+  const offline = await me.verify(await nowhere());
+  assert.deepEqual([offline.state, offline.offline, offline.last], ['unchecked', true, null]);
+  me.given.refusal = null;
+  await me.verify();
+  const later = await me.verify(await nowhere());
+  assert.deepEqual([later.state, later.last.sealNumber], ['unchecked', 1]);
+  for (const status of [429, 500, 503, 404]) {
+    me.given.refusal = { status, code: 'busy' };
+    const { state, offline: unreachable, why } = await me.verify();
+    assert.deepEqual([state, unreachable], ['unchecked', false]);
+    assert.ok(why);
+  }
+  me.given.refusal = NOT_SEALED;
+  assert.equal(sentence(await me.verify()), '封存的记录比以前核验过的少了。');
+});
+
+test('an answer that is no proof is a failed check, whatever it is', async (t) => {
+  const me = await phone(t, ledgerOf());
+  for (const answer of [{}, { seal: null }, [], { ...me.given.ledger.proof(ME), events: [null] }, { ...me.given.ledger.proof(ME), vkey: 'x' }]) {
+    me.given.change = () => answer;
+    assert.equal(sentence(await me.verify()), '服务器给的证明不完整，无法核验。', JSON.stringify(answer));
+  }
+});
+
+test('receipts wait for their seal, are compared with it, and go', async (t) => {
+  const ledger = ledgerOf();
+  const me = await phone(t, ledger);
+  await me.verify();
+  const sealed = ledger.proof(ME);
+  ledger.grant(ME, 5);
+  await me.keepReceipt(ledger.receipt(ME));
+  me.given.change = () => sealed; // Recorded, and not sealed yet.
+  const waiting = await me.verify();
+  assert.deepEqual([waiting.state, waiting.kept, waiting.waiting], ['verified', 0, 1]);
+  me.given.change = (proof) => proof;
+  ledger.grant(ME, 1);
+  ledger.seal();
+  const done = await me.verify();
+  assert.deepEqual([done.state, done.kept, done.waiting], ['verified', 1, 0]);
+  assert.deepEqual(me.kept('receipts'), []);
+  // A receipt that comes when its event has been proved already.
+  const late = ledger.receipt(ME);
+  ledger.grant(ME, 1);
+  ledger.seal();
+  await me.verify();
+  await me.keepReceipt(late);
+  assert.equal((await me.verify()).kept, 1);
+});
+
+test('a receipt that is not kept, or is none, is told, and stays as evidence', async (t) => {
+  const signer = new Signer('credit-ledger/wx1');
+  const made = (...amounts) => {
+    const ledger = new SealedLedger(signer);
+    ledger.register(ME);
+    for (const amount of amounts) ledger.grant(ME, amount);
+    ledger.seal();
+    return ledger;
+  };
+  const table = [
+    ['签到回执承诺过的记录没有被封存。', made(5).receipt(ME), made()],
+    ['封存的内容和签到回执不一样。', made(5).receipt(ME), made(6)],
+    ['签到回执的签名不对。', { ...made(5).receipt(ME), credit: 106 }, made(6)],
+    ['签到回执的签名不对。', ledgerOf(5).receipt(ME), made(6)],
+    ['签到回执的签名不对。', { version: 'x' }, made(6)],
+  ];
+  for (const [expected, receipt, ledger] of table) {
+    const me = await phone(t, ledger);
+    await me.keepReceipt(receipt);
+    ledger.clockUs += 1;
+    assert.equal(sentence(await me.verify()), expected);
+    assert.deepEqual(me.kept('receipts'), [receipt]);
+    assert.equal(me.kept('proved'), null);
+  }
+});
+
+test('no more than the last hundred receipts are kept', async (t) => {
+  const me = await phone(t, ledgerOf());
+  const { keepReceipt } = me.launch(me.origin);
+  for (let version = 1; version <= 103; version += 1) await keepReceipt({ version });
+  const kept = me.kept('receipts');
+  assert.deepEqual([kept.length, kept[0].version, kept[99].version], [100, 4, 103]);
+});
+
+test('a logout leaves the log of seals, which is nobody\'s own, and nothing of the user', async (t) => {
+  const ledger = ledgerOf();
+  const me = await phone(t, ledger);
+  const device = launch({ origin: me.origin, storage: me.storage });
+  const { keepReceipt, verify } = device.load('utils/verification');
+  await verify();
+  await keepReceipt(ledger.receipt(ME));
+  await device.load('utils/account').logout('here');
+  assert.deepEqual([me.kept('proved'), me.kept('receipts')], [null, null]);
+  assert.equal(me.kept('seals').vkey, ledger.signer.vkey);
+  await keepReceipt({ version: 1 });
+  assert.deepEqual(me.kept('receipts').map(({ version }) => version), [1]);
+});
+
+test('what comes after a logout is not kept', async (t) => {
+  const ledger = ledgerOf();
+  const me = await phone(t, ledger);
+  await me.verify();
+  ledger.seal();
+  const device = launch({ origin: me.origin, storage: me.storage });
+  const release = device.hold('GET /v1/seals/1/consistency/2');
+  const checked = device.load('utils/verification').verify();
+  await until(() => device.count('GET /v1/seals/1/consistency/2') > 0, 'the last request');
+  await device.load('utils/account').logout('here');
+  release();
+  assert.equal((await checked).state, 'unchecked');
+  assert.equal(me.kept('proved'), null);
+});
+
+test('the words say what was checked, and no more', async (t) => {
+  const ledger = ledgerOf(1234567);
+  const me = await phone(t, ledger);
+  const { sealView } = launch({ origin: me.origin }).load('utils/sealed');
+  const now = Math.floor(ledger.clockUs / 1000);
+  const known = { version: 3, credit: 1234667, held: 0 };
+  const all = ({ checked, notes }) => [...checked, ...notes].join('\n');
+  const first = await me.verify();
+  const view = sealView(first, known, now);
+  assert.deepEqual([view.tone, view.word], ['good', '已核验']);
+  assert.match(view.about, /^今天 \d\d:\d\d 第 1 次封存$/);
+  assert.match(all(view), /刚刚第一次见到.*\n你的账户在封存的总账里：到第 3 条记录为止，1,234,667 积分\n明细的增减逐条相加，正好是这个数/);
+  assert.match(all(view), /没有核对的/);
+  assert.doesNotMatch(all(view), /尚未封存|回执|丢失|改写/);
+  assert.match(all(sealView(first, { ...known, version: 5, credit: 1 }, now)), /最新的 2 条记录尚未封存/);
+  for (const other of [{ credit: 1234668 }, { held: 1 }]) {
+    const lie = sealView(first, { ...known, ...other }, now);
+    assert.deepEqual([lie.tone, lie.word, lie.notes[0]], ['bad', '核验失败', '页面上的积分和封存的积分不一样。']);
+    assert.match(lie.notes[1], /不要退出登录.*回执还保存.*客服/);
+  }
+  assert.equal(sealView(first, { ...known, version: null, credit: 5 }, now).word, '已核验');
+  assert.match(all(sealView({ ...first, key: 'remembered', since: 1, kept: 2, waiting: 1, lost: 3, proved: { ...first.proved, sealNumber: 2, summed: false } }, known, now)),
+    /还是这部手机第一次见到的那个[^]*接得上以前核验过的第 1 次封存[^]*2 张签到回执已兑现[^]*1 张签到回执在等待[^]*没有逐条相加[^]*3 条记录已经丢失/);
+  assert.equal(sealView({ state: 'unsealed' }, known, now).word, '尚未封存');
+  const offline = sealView({ state: 'unchecked', offline: true, why: '连接不上服务器。', last: first.proved }, known, now);
+  assert.deepEqual([offline.word, offline.tone], ['离线未核验', 'open']);
+  assert.match(all(offline), /上次核验的是今天 \d\d:\d\d 第 1 次封存/);
+  assert.match(all(sealView({ state: 'unchecked', offline: false, why: '忙', last: null }, null, now)), /还没有核验过/);
+});
