@@ -50,7 +50,9 @@ class FoldScan(LogScan):
     def projection(self) -> int:
         """The fold that the live account rows are of."""
         row = self._connection.execute("SELECT projection FROM ledger").fetchone()
-        return PROJECTION if row is None else int(row[0])
+        if row is None or type(row[0]) is not int:
+            raise LedgerUnusable("the ledger does not say which fold its account rows are of: it is damaged")
+        return row[0]
 
     def registrations(self) -> int:
         """About how many accounts there are: good for nothing but to divide the work."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from ledger.account import Account, Balance, apply
 from ledger.events import Event, Recorded, encode
+from ledger.sums import account_key
 
 # Says what is hashed, so that no event can be taken for a node of some other tree; 0x00 and 0x01 are left
 # to the leaves and nodes of Merkle trees (RFC 6962).
@@ -17,6 +18,7 @@ _NO_KEY: Final = _ABSENT + _ABSENT
 _LENGTH: Final = Struct(">I").pack
 _INTEGER: Final = Struct(">IQ").pack
 _INTEGER_LENGTH: Final = Struct(">IQI").pack
+_KEY_LENGTH: Final = _LENGTH(32)
 
 
 def link(
@@ -71,9 +73,9 @@ def event_hash(
     fingerprint: bytes | None,
     recorded_at_us: int,
 ) -> bytes:
-    """SHA-256(0x02, previous hash, then each column but `position`).
+    """SHA-256(0x02, previous hash, then each column but `position`; of the openid its SHA-256).
 
-    Each part is preceded by its length as 4 bytes, big-endian, so no two rows have the same bytes; integers
+    So a phone, which never learns its openid, can check its whole chain. Each part is preceded by its length as 4 bytes, big-endian, so no two rows have the same bytes; integers
     are 8 bytes, big-endian; an absent key or fingerprint is the length 0xffffffff and nothing more.
     """
     if key is None and fingerprint is None:
@@ -96,8 +98,8 @@ def event_hash(
                 _EVENT_DOMAIN,
                 _LENGTH(len(previous)),
                 previous,
-                _LENGTH(len(openid)),
-                openid,
+                _KEY_LENGTH,
+                account_key(openid),
                 _INTEGER_LENGTH(8, version, len(type_name)),
                 type_name,
                 _LENGTH(len(data)),

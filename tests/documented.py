@@ -1,7 +1,8 @@
 """The examples in a document, run: its console blocks in a shell, its `http` blocks as requests.
 
 What a real service answers is compared with what the document says it does. What differs from one day to the
-next (times, tokens, hashes, the ids of keys) is masked; versions, credits, codes and statuses are not.
+next (times, tokens, hashes, signatures, the ids of keys) is masked; versions, credits, codes and statuses are
+not. `"receipt":{...}` stands for any receipt, and `...` at the end of an answer for the rest of it.
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,8 +31,12 @@ VOLATILE = re.compile(
     r'|(?<=")[\w-]{43}(?=")|(?<=token=)[\w-]{43}(?![\w-])'  # tokens
     r"|\b[0-9a-f]{12}\b"  # ids of keys
     r"|(?<=operator:)\w+"  # who ran the command line
-    r'|(?<=_us":)\d{15,16}|(?<="day":)\d+'
+    r'|(?<=_us":)\d{15,16}|(?<=sealed_at_us )\d{16}|(?<="day":)\d+'
+    r"|\b[0-9a-f]{8}\+[A-Za-z0-9+/]{44}"  # the id and the key in a vkey
+    r"|(?<=[\sn])[A-Za-z0-9+/]{43}=|(?<=[0-9] )[A-Za-z0-9+/]{91}="  # root and signature of a note
+    r'|(?<="path":")[A-Za-z0-9+/=]+|(?<="inclusion":")[A-Za-z0-9+/=]+'
 )
+_RECEIPT = re.compile(r'"receipt":\{[^{}]*\}')
 
 
 def mask(text: str) -> str:
@@ -55,6 +61,8 @@ class Run:
     said: dict[str, str] = field(default_factory=dict)
 
     def note(self, step: Step, answered: str) -> None:
+        if '"receipt":{...}' in step.documented:
+            answered = _RECEIPT.sub('"receipt":{...}', answered)
         step.answered = answered
         told, true = VOLATILE.findall(step.documented), VOLATILE.findall(answered)
         if len(told) == len(true):
@@ -145,15 +153,24 @@ def _printed(shell: "subprocess.Popen[bytes]", command: str) -> str:
 
 def _here(command: str, service: Service) -> str:
     program = f"{sys.executable} -c 'from scripts.credit_ledger import main; main()'"
-    return command.replace(ADDRESS, service.url).replace(".venv/bin/credit-ledger", program)
+    command = command.replace(ADDRESS, service.url).replace(".venv/bin/credit-ledger", program)
+    return command.replace(".venv/bin/python scripts/", f"{sys.executable} {ROOT}/scripts/")
 
 
-def run_requests(service: Service, blocks: list[list[Step]], key: str, profiles: Any) -> Run:
+def run_requests(
+    service: Service,
+    blocks: list[list[Step]],
+    key: str,
+    profiles: Any,
+    before: dict[str, Callable[[], object]],
+) -> Run:
     """Send the requests, each write under a key of its own, with the token that the last login gave, or `key`
-    where an account is in the path. `profiles(user)` is what `wx.getUserInfo` would give."""
+    where an account is in the path. `profiles(user)` is what `wx.getUserInfo` would give; `before` has what is
+    to happen unseen before the request that is its key."""
     ran = Run([step for block in blocks for step in block])
     token = ""
     for number, step in enumerate(ran.steps):
+        before.get(step.asked, lambda: None)()
         first, *more = ran.now(step.asked).split("\n")
         method, path, *rest = first.split(" ", 2)
         body = "\n".join([*rest, *more])
@@ -163,7 +180,7 @@ def run_requests(service: Service, blocks: list[list[Step]], key: str, profiles:
         if method == "POST":
             headers["Idempotency-Key"] = f"documented-{number}"
         of_service = re.match(r"/v1/(accounts|grants)", path)
-        if (path.startswith("/v1/") and path != "/v1/sessions") or method == "DELETE":
+        if re.match(r"/v1/(?!sessions$|seals)", path) or method == "DELETE":
             headers["Authorization"] = f"Bearer {key if of_service else token}"
         answer = requests.request(
             method, service.url + path, data=body.encode() or None, headers=headers, timeout=15

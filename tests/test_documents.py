@@ -9,13 +9,16 @@ import ssl
 import subprocess
 import sys
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -33,18 +36,21 @@ from api.bulk import MAX_LINE_BYTES, MAX_LINES
 from api.problems import LOGIN_FAILURES, REFUSAL_STATUS
 from api.service import Service as ApiService
 from api.settings import read_settings
+from ledger import fault
 from ledger.decide import MAX_OPEN
 from ledger.events import EVENT_TYPES
 from ledger.refusals import REFUSALS
-from ledger.sqlite import connect
+from ledger.sqlite import Turnstile, connect
 from scripts import serve_here
 from scripts.bench_table import BEGIN, END
+from scripts.credit_ledger_audit import audit
 from tests.conftest import ROOT, Sandbox, Service, free_port
 from tests.documented import Run, mask, run_commands, run_requests, steps_of
 
 EXAMPLES = ROOT / "docs" / "examples"
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 APIS = [ROOT / "docs" / "api.md", ROOT / "docs" / "api.zh-CN.md"]
+PROOFS = [ROOT / "docs" / "proofs.md", ROOT / "docs" / "proofs.zh-CN.md"]
 RECIPES = [ROOT / "docs" / "recipes.md", ROOT / "docs" / "recipes.zh-CN.md"]
 PAGES = [*READMES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTS = [*PAGES, *sorted(path for path in EXAMPLES.iterdir() if path.is_file())]
@@ -206,6 +212,35 @@ def test_the_metrics_documented_are_the_metrics_there() -> None:
     assert set(re.findall(r"^\| `(credit_\w+)` \| (?:counter|histogram) \|", text, re.MULTILINE)) == there
 
 
+def test_the_modules_documented_are_the_modules() -> None:
+    table = (ROOT / "docs" / "design.md").read_text().partition("| modules |")[2].partition("\n\n")[0]
+    documented = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(documented) == sorted(
+        path.stem for path in (ROOT / "ledger").glob("*.py") if path.stem != "__init__"
+    )
+
+
+def test_what_an_audit_names_and_takes_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    section = text.partition("\n## Audit\n")[2].partition("\n## ")[0]
+    names = r"^\| `([a-z][a-z-]+)` \|"
+    assert ["what", *re.findall(names, section, re.MULTILINE)] == re.findall(
+        names, str(fault.__doc__), re.MULTILINE
+    )
+    options = {option for parameter in audit.params for option in parameter.opts}
+    assert set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)) == options
+
+
+def test_the_drawings_stand_by_themselves() -> None:
+    drawings = list((ROOT / "docs" / "images").iterdir())
+    assert len(drawings) == 2
+    for drawing in drawings:
+        text = drawing.read_text()
+        assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+        assert "prefers-color-scheme:dark" in text
+        assert not re.search(r"href|<script|<image|@import|url\((?!#)|\bon\w+=", text)
+
+
 @each_readme
 def test_the_curl_lines_are_those_of_the_banner(readme: Path) -> None:
     banner = serve_here._BANNER.format(bind="127.0.0.1:3000", data="data")
@@ -215,7 +250,7 @@ def test_the_curl_lines_are_those_of_the_banner(readme: Path) -> None:
         assert f"$ {line}\n" in readme.read_text()
 
 
-@pytest.mark.parametrize("pair", [READMES, APIS, RECIPES], ids=lambda pair: pair[0].name)
+@pytest.mark.parametrize("pair", [READMES, APIS, PROOFS, RECIPES], ids=lambda pair: pair[0].name)
 def test_both_languages_have_the_same_examples_chapters_and_tables(pair: list[Path]) -> None:
     english, chinese = (page.read_text() for page in pair)
     blocks = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
@@ -257,8 +292,10 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 _HOSTS = {
     "127.0.0.1:3000",
     "api.weixin.qq.com",
+    "c2sp.org",
     "keepachangelog.com",
     "semver.org",
+    "www.rfc-editor.org",
     "your.domain",
     "你的域名",
     "credit_ledger",  # nginx's own name for the service
@@ -314,25 +351,15 @@ def test_an_auditor_can_recompute_a_chain_beside_the_running_service(service: Se
     assert done.stdout == f"3 events, head {head_of(ledger, openid)}\n"
 
 
-def test_a_backup_is_whole_and_an_auditor_finds_what_was_changed_in_it(
+def test_an_auditor_finds_what_was_changed_in_a_backup(
     new_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     service = new_service()
-    token = service.login("alice")
+    service.login("alice")
     openid = service.openid_of("alice")
     service.grant(openid, 50, "gift", "k1")
-    script, target = tmp_path / "backup.py", tmp_path / "backup"
-    script.write_text(program(ROOT / "docs" / "operations.md", "backup.py"))
-    target.mkdir(mode=0o700)
-    done = run(sys.executable, script, service.data, target)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(path.name for path in target.iterdir()) == ["access.db", "ledger.db"]
-    assert all(path.stat().st_mode & 0o777 == 0o600 for path in target.iterdir())
-    assert run(sys.executable, script, service.data, target).returncode != 0, "nothing is overwritten"
-    assert service.credit(token) == {"credit": 150}
-
-    command = [sys.executable, "-c", "from scripts.credit_ledger import main; main()", "audit"]
-    assert run(*command, CREDIT_DATA=str(target)).stdout == "3 events, 1 accounts, 150 credits: good\n"
+    target = tmp_path / "backup"
+    command_line(service, "backup", str(target))
     ledger = target / "ledger.db"
     assert recompute(tmp_path, ledger, openid).returncode == 0
     tampering = (
@@ -343,15 +370,6 @@ def test_a_backup_is_whole_and_an_auditor_finds_what_was_changed_in_it(
     assert run(sys.executable, "-c", tampering, ledger).returncode == 0
     done = recompute(tmp_path, ledger, openid)
     assert (done.returncode, done.stderr) == (1, "version 3 is wrong\n")
-
-    # Restoring: the untouched copy, the key, and the token of before.
-    shutil.rmtree(target)
-    target.mkdir(mode=0o700)
-    assert run(sys.executable, script, service.data, target).returncode == 0
-    shutil.copy2(service.data / "secret.key", target)
-    service.stop()
-    restored = new_service(target)
-    assert restored.credit(token) == {"credit": 150}
 
 
 def _curl_is_new_enough() -> bool:
@@ -386,42 +404,143 @@ _TAMPER = (
 )
 
 
+@pytest.fixture
+def unsealed_service(new_service: Callable[..., Service], tmp_path: Path) -> Iterator[Service]:
+    """A service that makes no seals by itself, so that they have the numbers that a document gives them."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    with closing(Turnstile(data / "sealer.lock")) as duty:
+        assert duty.take_if_free()
+        yield new_service(data)
+
+
+def command_line(service: Service, *arguments: str) -> str:
+    """What the command line prints, which must be good."""
+    command = [sys.executable, "-c", "from scripts.credit_ledger import main; main()", *arguments]
+    done = run(*command, CREDIT_DATA=str(service.data))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def check(ran: Run) -> None:
     for step in ran.steps:
         assert mask(step.answered) == mask(step.documented), step.asked
 
 
 @needs_curl
-def test_the_readmes_commands_answer_what_it_says(new_service: Callable[..., Service], tmp_path: Path) -> None:
+def test_the_readmes_commands_answer_what_it_says(unsealed_service: Service, tmp_path: Path) -> None:
     blocks = steps_of(READMES[0], "console")
-    assert sum(map(len, blocks)) > 15
-    check(run_commands(new_service(), blocks, tmp_path, {"WRONG": _TAMPER}))
+    assert sum(map(len, blocks)) > 20
+    check(run_commands(unsealed_service, blocks, tmp_path, {"WRONG": _TAMPER}))
 
 
 @needs_curl
-def test_the_recipes_answer_what_they_say(new_service: Callable[..., Service], tmp_path: Path) -> None:
+def test_the_recipes_answer_what_they_say(unsealed_service: Service, tmp_path: Path) -> None:
     blocks = steps_of(RECIPES[0], "console")
     assert sum(map(len, blocks)) > 40
-    check(run_commands(new_service(), blocks, tmp_path, {}))
+    check(run_commands(unsealed_service, blocks, tmp_path, {}))
 
 
-def test_the_readmes_requests_are_answered_as_it_says(
-    new_service: Callable[..., Service], sandbox: Sandbox
-) -> None:
+@needs_curl
+def test_the_commands_about_proofs_answer_what_the_page_says(unsealed_service: Service, tmp_path: Path) -> None:
+    blocks = steps_of(PROOFS[0], "console")
+    assert sum(map(len, blocks)) > 10
+    check(run_commands(unsealed_service, blocks, tmp_path, {}))
+
+
+def printed(page: Path, command: str) -> str:
+    """What a page prints below the command that ends like this."""
+    (found,) = [
+        step.documented for block in steps_of(page, "console") for step in block if step.asked.endswith(command)
+    ]
+    return found
+
+
+def test_the_proof_printed_verifies_and_comes_to_the_hashes_printed(tmp_path: Path) -> None:
+    """It was captured from a real service once, and whoever writes a verifier tries it with these bytes."""
+    answer, proof = tmp_path / "answer.json", tmp_path / "proof.json"
+    for file in (answer, proof):
+        file.write_text(printed(PROOFS[0], f"cat {file.name}; echo"))
+    vkey, openid = printed(PROOFS[0], 'echo "$VKEY"').strip(), "o2fv3_VxtHnCpuzaOoKm7luAtrSw"
+    verifier = [sys.executable, "-I", ROOT / "scripts" / "verify_proof.py", "proof", proof]
+    done = run(*verifier, "--openid", openid, "--vkey", vkey, "--receipt", answer)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["VERIFIED"]), done.stdout + done.stderr
+    steps = steps_of_proof(json.loads(proof.read_text()), json.loads(answer.read_text())["receipt"], openid)
+    assert f"```\n{steps}```\n" in PROOFS[0].read_text()
+
+
+def steps_of_proof(proof: dict[str, Any], receipt: dict[str, Any], openid: str) -> str:
+    """The bytes that are hashed on the way to the notes, and their hashes, with nothing of the ledger's own
+    code; of a proof whose path has one step."""
+
+    def part(value: str | int | bytes | None) -> bytes:
+        if value is None:
+            return b"\xff" * 4
+        if isinstance(value, int):
+            value = value.to_bytes(8, "big")
+        data = value.encode() if isinstance(value, str) else value
+        return len(data).to_bytes(4, "big") + data
+
+    steps: dict[str, bytes] = {}
+
+    def hashed(name: str, data: bytes) -> bytes:
+        steps[f"{name}, of"] = data
+        steps[name] = sha256(data).digest()
+        return steps[name]
+
+    previous, key = bytes(32), hashed("openid_hash", openid.encode())
+    for event in proof["events"]:
+        names = ("version", "type", "data", "credit", "key")
+        mark = None if event["fingerprint"] is None else bytes.fromhex(event["fingerprint"])
+        columns = [previous, key, *(event[name] for name in names), mark, event["recorded_at_us"]]
+        previous = hashed(f"event {event['version']}", b"\x02" + b"".join(map(part, columns)))
+        assert previous.hex() == event["hash"]
+    numbers = [proof[name].to_bytes(8, "big") for name in ("version", "credit", "held")]
+    leaf = hashed("leaf", b"\0" + key + numbers[0] + previous + numbers[1] + numbers[2])
+    path = b64decode(proof["path"])
+    steps["depth, sum and hash of the only step"] = path
+    depth, length = path[:2]
+    sides = [path[-32:] + path[2:-32].rjust(16, b"\0"), leaf + proof["credit"].to_bytes(16, "big")]
+    assert length == len(path) - 34
+    if not key[depth // 8] >> 7 - depth % 8 & 1:
+        sides.reverse()
+    assert hashed("root", b"\1" + sides[0] + sides[1]).hex() == proof["seal"]["root"]
+    for name, entry, note in (
+        ("entry of the seal", proof["seal"]["entry"], proof["seal"]["note"]),
+        ("entry of the receipt", receipt_entry(receipt), receipt["note"]),
+    ):
+        assert b64encode(hashed(name, b"\0" + entry.encode())).decode() == note.split("\n")[2]
+    return "".join(f"{name}\n    {data.hex()}\n" for name, data in steps.items())
+
+
+def receipt_entry(receipt: dict[str, Any]) -> str:
+    names = ("openid_hash", "version", "hash", "credit", "recorded_at_us")
+    return "".join(["credit-ledger receipt v1\n", *(f"{name} {receipt[name]}\n" for name in names)])
+
+
+def test_the_readmes_requests_are_answered_as_it_says(unsealed_service: Service, sandbox: Sandbox) -> None:
     blocks = steps_of(READMES[0], "http")
-    assert sum(map(len, blocks)) > 35
-    service = new_service()
-    check(run_requests(service, blocks, key_of(service), sandbox.user_info))
+    assert sum(map(len, blocks)) > 40
+    check(
+        run_requests(
+            unsealed_service, blocks, key_of(unsealed_service), sandbox.user_info, seals_made(unsealed_service)
+        )
+    )
+
+
+def seals_made(service: Service) -> dict[str, Callable[[], object]]:
+    """The requests of the README that count on a seal that was made right before."""
+
+    def seal() -> object:
+        return command_line(service, "seal")
+
+    return {"GET /v1/me/proof": seal, f"GET /v1/accounts/{service.openid_of('alice')}/proof": seal}
 
 
 def key_of(service: Service, *scopes: str) -> str:
     """A new API key of the service, from the command line."""
-    command = [sys.executable, "-c", "from scripts.credit_ledger import main; main()", "key", "create", "tests"]
-    for scope in scopes or ("read", "grant", "spend", "operate"):
-        command += ["--scope", scope]
-    done = run(*command, CREDIT_DATA=str(service.data))
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    given = [f"--scope={scope}" for scope in scopes or ("read", "grant", "spend", "operate")]
+    return command_line(service, "key", "create", "tests", *given)
 
 
 # -- example files ----------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
     "refusals": {"commands", "errors"},
     "lots": {"account", "errors", "events"},
     "decide": {"account", "commands", "errors", "events", "lots"},
-    "chain": {"account", "events"},
+    "chain": {"account", "events", "sums"},
     "lapse": {"account", "chain", "events", "lots"},
     "execute": {"account", "chain", "commands", "decide", "errors", "events", "lapse"},
     "projection": {"account", "errors"},
@@ -108,6 +108,8 @@ USES_ENVIRONMENT = {
     "scripts/bench_audit.py",
 }
 MAX_MODULE_LINES = 300
+# One file on purpose, and no part of the program: an auditor takes it elsewhere and reads it from top to bottom.
+ONE_FILE = {"scripts/verify_proof.py": 460}
 MAX_FUNCTION_LINES = 60
 # The edges of the process, and the one place that must go on after a command's bug.
 MAY_CATCH_EXCEPTION = {"ledger/committer.py"}
@@ -183,7 +185,7 @@ def test_the_environment_is_read_in_one_place(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES + TESTS, ids=name)
 def test_modules_and_functions_stay_readable(path: Path) -> None:
     if path in MODULES:
-        assert len(path.read_text().splitlines()) <= MAX_MODULE_LINES
+        assert len(path.read_text().splitlines()) <= ONE_FILE.get(name(path), MAX_MODULE_LINES)
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION_LINES, f"{node.name} is too long"

@@ -51,7 +51,7 @@ def test_the_hashed_bytes_are_these() -> None:
     hashed = bytes.fromhex(
         "02"
         "00000020 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
-        "00000005 6f416e6e61"
+        "00000020 1fcb9e398d0877ff060163b714824d7318b68f86db91cbee79b9cfb8bedf3561"  # SHA-256 of oAnna
         "00000008 0000000000000003"
         "0000000d 4372656469744772616e746564"
         "0000001e 7b22616d6f756e74223a372c22726561736f6e223a22e7adbee588b0227d"
@@ -61,14 +61,14 @@ def test_the_hashed_bytes_are_these() -> None:
         "00000008 00060a24181e4000"
     )
     assert hash_of() == sha256(hashed).digest()
-    assert hash_of().hex() == "ab6533e39c774ecb185e0bf6d2a78ecc8edaa81e6dd0924b0fadc7259760c572"
+    assert hash_of().hex() == "9dff574ae3e3ddfb846f5be50044116dc6a6fd18433dfbc40e9b4d8b0644740a"
 
 
 def test_an_absent_key_and_fingerprint_are_hashed_as_these_bytes() -> None:
     hashed = bytes.fromhex(
         "02"
         f"00000020 {'00' * 32}"
-        "00000005 6f416e6e61"
+        "00000020 1fcb9e398d0877ff060163b714824d7318b68f86db91cbee79b9cfb8bedf3561"  # SHA-256 of oAnna
         "00000008 0000000000000001"
         "0000000e 5573657252656769737465726564"
         "00000002 7b7d"
@@ -79,7 +79,7 @@ def test_an_absent_key_and_fingerprint_are_hashed_as_these_bytes() -> None:
     )
     registered = event_hash(GENESIS, b"oAnna", 1, b"UserRegistered", b"{}", 0, None, None, 1)
     assert registered == sha256(hashed).digest()
-    assert registered.hex() == "795a6298964c9a65719fc60e6718770059a97d7076aa6c3b6b78251435a5d583"
+    assert registered.hex() == "bed7f570c370bb4cc21ee14f553988939dbb34d30676257621e78a85accdabfa"
 
 
 @pytest.mark.parametrize("name", FIELDS)

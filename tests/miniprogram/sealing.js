@@ -9,6 +9,7 @@ const byte = (value) => Buffer.of(value);
 const number = (value, size = 8) => Buffer.from(BigInt(value).toString(16).padStart(2 * size, '0'), 'hex');
 const part = (bytes) => Buffer.concat([number(bytes.length, 4), bytes]);
 const hex = (bytes) => bytes.toString('hex');
+const GENESIS = '00'.repeat(32);
 const base64 = (parts) => Buffer.concat(parts).toString('base64');
 
 /* RFC 6962, section 2.1, to the letter. */
@@ -78,6 +79,14 @@ function sumTree(leaves, key, path, depth = 0) {
   return { hash, sum: left.sum + right.sum };
 }
 
+/** What chains an event of `openid` to the one before it, whose hash is `previous`. */
+export function eventHash(previous, openid, { version, type, data, credit, key, fingerprint, recorded_at_us }) {
+  const optional = (bytes) => (bytes === null ? number(0xffffffff, 4) : part(bytes));
+  return hex(sha256(byte(2), part(Buffer.from(previous, 'hex')), part(sha256(Buffer.from(openid))), part(number(version)),
+    part(Buffer.from(type)), part(Buffer.from(data)), part(number(credit)), optional(key && Buffer.from(key)),
+    optional(fingerprint && Buffer.from(fingerprint, 'hex')), part(number(recorded_at_us))));
+}
+
 export class SealedLedger {
   constructor(signer = new Signer('credit-ledger/wx0123456789abcdef')) {
     this.signer = signer;
@@ -86,20 +95,17 @@ export class SealedLedger {
     this.clockUs = 1795395305597632;
   }
 
-  /** Records an event that changes credit and held by so much. */
-  record(openid, type, data = {}, credit = 0, held = 0) {
+  /** Records an event that changes credit and held by so much, and was asked for with `key`. */
+  record(openid, type, data = {}, credit = 0, held = 0, key = null) {
     this.clockUs += 1000;
     const account = this.accounts.get(openid) ?? { events: [], held: 0 };
     this.accounts.set(openid, account);
-    const last = account.events.at(-1) ?? { version: 0, credit: 0, hash: '00'.repeat(32) };
+    const last = account.events.at(-1) ?? { version: 0, credit: 0, hash: GENESIS };
     const event = {
       version: last.version + 1, type, data: JSON.stringify(data), credit: last.credit + credit,
-      key: null, fingerprint: null, recorded_at_us: this.clockUs,
+      key, fingerprint: key && hex(sha256(Buffer.from(key))), recorded_at_us: this.clockUs,
     };
-    const absent = number(0xffffffff, 4);
-    event.hash = hex(sha256(byte(2), part(Buffer.from(last.hash, 'hex')), part(Buffer.from(openid)), part(number(event.version)),
-      part(Buffer.from(type)), part(Buffer.from(event.data)), part(number(event.credit)), absent, absent,
-      part(number(event.recorded_at_us))));
+    event.hash = eventHash(last.hash, openid, event);
     account.events.push(event);
     account.held += held;
     return event;
