@@ -12,13 +12,13 @@ from ledger.sums import account_key
 # to the leaves and nodes of Merkle trees (RFC 6962).
 _EVENT_DOMAIN: Final = b"\x02"
 _ABSENT: Final = b"\xff\xff\xff\xff"
-_NO_KEY: Final = _ABSENT + _ABSENT
-# A length; an integer behind its length; and that with the length of the part behind it, in one call: an audit
-# packs several for every event.
+# Whatever has a length of its own, behind its length; packed in few calls, because an audit hashes every event.
+_ACCOUNT: Final = Struct(">4s32sIQI").pack
+_COUNTED: Final = Struct(">IQI").pack
 _LENGTH: Final = Struct(">I").pack
+_END: Final = Struct(">4s32sIQ").pack
 _INTEGER: Final = Struct(">IQ").pack
-_INTEGER_LENGTH: Final = Struct(">IQI").pack
-_KEY_LENGTH: Final = _LENGTH(32)
+_DIGEST: Final = _LENGTH(32)
 
 
 def link(
@@ -75,39 +75,34 @@ def event_hash(
 ) -> bytes:
     """SHA-256(0x02, previous hash, then each column but `position`; of the openid its SHA-256).
 
-    So a phone, which never learns its openid, can check its whole chain. Each part is preceded by its length as 4 bytes, big-endian, so no two rows have the same bytes; integers
-    are 8 bytes, big-endian; an absent key or fingerprint is the length 0xffffffff and nothing more.
+    So a phone, which never learns its openid, can check its whole chain. Each part is preceded by its length
+    as 4 bytes, big-endian, so no two rows have the same bytes; integers are 8 bytes, big-endian; an absent
+    key or fingerprint is the length 0xffffffff and nothing more.
     """
-    if key is None and fingerprint is None:
-        end = _INTEGER(8, credit) + _NO_KEY + _INTEGER(8, recorded_at_us)
-    elif key is None or fingerprint is None:
-        end = b"".join((_INTEGER(8, credit), _part(key), _part(fingerprint), _INTEGER(8, recorded_at_us)))
+    return chained(
+        previous, account_key(openid), version, type_name, data, credit, key, fingerprint, recorded_at_us
+    )
+
+
+def chained(
+    previous: bytes,
+    account: bytes,
+    version: int,
+    type_name: bytes,
+    data: bytes,
+    credit: int,
+    key: bytes | None,
+    fingerprint: bytes | None,
+    recorded_at_us: int,
+) -> bytes:
+    """`event_hash` for whoever has `account`, the SHA-256 of the openid, at hand."""
+    begin = _EVENT_DOMAIN, _LENGTH(len(previous)), previous
+    middle = _ACCOUNT(_DIGEST, account, 8, version, len(type_name)), type_name, _LENGTH(len(data)), data
+    if key is not None and fingerprint is not None and len(fingerprint) == 32:
+        end = _COUNTED(8, credit, len(key)), key, _END(_DIGEST, fingerprint, 8, recorded_at_us)
     else:
-        end = b"".join(
-            (
-                _INTEGER_LENGTH(8, credit, len(key)),
-                key,
-                _LENGTH(len(fingerprint)),
-                fingerprint,
-                _INTEGER(8, recorded_at_us),
-            )
-        )
-    return sha256(
-        b"".join(
-            (
-                _EVENT_DOMAIN,
-                _LENGTH(len(previous)),
-                previous,
-                _KEY_LENGTH,
-                account_key(openid),
-                _INTEGER_LENGTH(8, version, len(type_name)),
-                type_name,
-                _LENGTH(len(data)),
-                data,
-                end,
-            )
-        )
-    ).digest()
+        end = _INTEGER(8, credit), _part(key) + _part(fingerprint), _INTEGER(8, recorded_at_us)
+    return sha256(b"".join((*begin, *middle, *end))).digest()
 
 
 def _part(text: bytes | None) -> bytes:

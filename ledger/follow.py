@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from ledger.account import Account, Balance, apply, broken_invariant
-from ledger.chain import advance, event_hash
+from ledger.chain import advance, chained
 from ledger.errors import CorruptEvent
 from ledger.events import (
     CreditExpired,
@@ -23,6 +23,7 @@ from ledger.events import (
 )
 from ledger.lapse import DEADLINE, next_lapse
 from ledger.log import EventRow, RawEvent
+from ledger.sums import account_key
 
 _REGISTERED: Final = b"UserRegistered"
 _MAY_LAPSE: Final = frozenset((b"CreditExpired", b"HoldReleased"))
@@ -43,8 +44,10 @@ class Wrong(Exception):
         self.detail = detail
 
 
-def follow(account: Account, row: EventRow) -> Account:
+def follow(account: Account, row: EventRow, key_of_account: bytes | None = None) -> Account:
     """The account after `row`, a RawEvent or its columns; raises Wrong where that cannot be the next event.
+
+    `key_of_account` is SHA-256 of the openid, for whoever has it at hand.
 
     That a correction fits what it corrects takes an earlier event, see `Corrections`.
     """
@@ -64,8 +67,16 @@ def follow(account: Account, row: EventRow) -> Account:
     ):
         raise Wrong("changed", "a column is not of its type, or a count is below zero")
     try:
-        digest = event_hash(
-            account.head, openid, version, type_name, data, credit, key, fingerprint, recorded_at_us
+        digest = chained(
+            account.head,
+            key_of_account or account_key(openid),
+            version,
+            type_name,
+            data,
+            credit,
+            key,
+            fingerprint,
+            recorded_at_us,
         )
     except TypeError:
         raise Wrong("changed", "its key or fingerprint is not stored as text or bytes") from None

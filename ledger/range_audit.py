@@ -80,6 +80,7 @@ class RangeFold:
 
     def __init__(self, scan: AuditScan, cuts: list[Cut]) -> None:
         self.accounts: dict[bytes, Account] = {}
+        self.keys: dict[bytes, bytes] = {}  # of the accounts: SHA-256 of the openid
         self.faults: dict[bytes, Fault] = {}
         self.days: dict[int, Day] = {}
         self.cuts: list[AtCut] = []
@@ -95,7 +96,7 @@ class RangeFold:
         """Take each; False where none lies behind what was read before: in a damaged file reading on from
         the last position can lead in a circle."""
         before = self.position
-        accounts = self.accounts
+        accounts, keys = self.accounts, self.keys
         for row in rows:
             position, openid, version, type_name, _, _, key, *_ = row
             if position <= self.position:
@@ -114,8 +115,9 @@ class RangeFold:
                     self._take_unjudged(RawEvent._make(row))
                     continue
                 account = Account(text_of(openid))
+                keys[openid] = account_key(openid)
             try:
-                after = follow(account, row)
+                after = follow(account, row, keys[openid])
                 if type_name in CORRECTS:
                     self._take_correction(account, RawEvent._make(row))
             except Wrong as wrong:
@@ -182,7 +184,7 @@ class RangeFold:
     def _states(self) -> Iterator[bytes]:
         for openid, account in self.accounts.items():
             balance = account.balance
-            state = account_key(openid), openid, account.version, account.head, balance.credit, balance.held
+            state = self.keys[openid], openid, account.version, account.head, balance.credit, balance.held
             yield pack_leaf(Change(*state, first=1, follows=GENESIS))
 
 

@@ -148,9 +148,10 @@ class Reader:
         return int(amount)
 
     def chain(self, openid: str, after: int, until: int, limit: int) -> list[Recorded]:
-        """Up to `limit` recorded events of an account behind version `after` and up to `until`, oldest first."""
+        """Up to `limit` recorded events behind version `after` and up to version `until`, oldest first."""
         rows = self._connection.execute(
-            f"SELECT {EVENT} FROM event WHERE openid = ? AND version > ? AND version <= ? ORDER BY version LIMIT ?",
+            f"SELECT {EVENT} FROM event WHERE openid = ? AND version > ? AND version <= ?"
+            " ORDER BY version LIMIT ?",
             (openid, after, until, limit),
         ).fetchall()
         return [Recorded(*row) for row in rows]
