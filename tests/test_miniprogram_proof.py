@@ -81,6 +81,7 @@ def test_after_a_seal_the_phone_has_checked_its_own_account_and_says_what_it_che
     expect(phone.see("seal")).to_contain_text(re.compile(rf"^已核验今天 \d\d:\d\d 第 {number} 次封存$"))
     expect(details(phone)).to_contain_text("公钥是这部手机刚刚第一次见到的")
     expect(details(phone)).to_contain_text("到第 2 条记录为止，100 积分")
+    expect(details(phone)).to_contain_text("封存里你的每一笔明细都核对过")
     expect(details(phone)).to_contain_text("明细的增减逐条相加，正好是这个数")
 
     phone.see("checkin").click()
@@ -150,6 +151,20 @@ def test_an_answer_that_was_changed_on_the_way_is_found_and_blocks_nothing(phone
     phone.context.unroute("**/v1/me/credit")
     expect(phone.see("checkin")).to_be_enabled()
     refresh(phone, "100", "已核验")
+
+    def another_reason(route):
+        answer = route.fetch()
+        proof = answer.json()
+        proof["events"][-1]["data"] = proof["events"][-1]["data"].replace("赔偿", "奖励")
+        route.fulfill(response=answer, json=proof)
+
+    unsealed.grant(unsealed.openid_of(phone.user), 7, "赔偿", "sorry")
+    seal(unsealed)
+    phone.context.route("**/v1/me/proof*", another_reason)
+    refresh(phone, "107", "核验失败")
+    expect(details(phone)).to_contain_text("有的明细和封存时的内容不同，或者前后接不上。")
+    phone.context.unroute("**/v1/me/proof*")
+    refresh(phone, "107", "已核验")
 
 
 def copied(service):

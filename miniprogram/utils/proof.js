@@ -1,12 +1,9 @@
 /**
  * What this phone can check of its own account's proof, by itself: everything here is a function of its
- * arguments. docs/proofs.md explains the formats.
- *
- * The phone knows no openid, and event hashes are made with it. So it cannot tell that an event's hash is of
- * that event's content; what it checks is that hashes, versions and credits are those that were sealed, that
- * the amounts come to the credit, and that nothing it was shown or promised before is different now.
+ * arguments. docs/proofs.md explains the formats. The phone never learns its openid, and needs only its hash.
  */
 const { add128, concat, equal, fromBase64, fromHex, uint64, uint128, utf8 } = require('./bytes');
+const { GENESIS, eventHash } = require('./chain');
 const { statedChange } = require('./events');
 const { consistent, included, leafHash } = require('./merkle');
 const { checkpointOf, signedCheckpoint, verifierOf } = require('./note');
@@ -15,7 +12,16 @@ const { hash } = require('../vendor/fast-sha256/sha256');
 
 /**
  * @typedef {import('./note').Verifier} Verifier
- * @typedef {{version: number, type: string, data: string, credit: number, recorded_at_us: number, hash: string}} ProvedEvent
+ * @typedef {object} ProvedEvent
+ * @property {number} version
+ * @property {string} type
+ * @property {string} data
+ * @property {number} credit
+ * @property {string | null} key
+ * @property {string | null} fingerprint
+ * @property {number} recorded_at_us
+ * @property {string} hash
+ *
  * @typedef {object} Proof as GET /v1/me/proof answers; `events` are those of all its pages
  * @property {string} vkey
  * @property {string} openid_hash
@@ -53,6 +59,7 @@ function proofOf(proof) {
   must([proof.version, proof.credit, proof.held].every(isCount) && proof.version > 0, 'malformed');
   must(seal && isText(seal.entry) && isText(seal.note) && Array.isArray(events), 'malformed');
   must(events.every((/** @type {any} */ event) => event && isText(event.type) && isText(event.data) && isHash(event.hash)
+    && (event.key === null || isText(event.key)) && (event.fingerprint === null || isHash(event.fingerprint))
     && [event.version, event.credit, event.recorded_at_us].every(isCount) && event.version > 0), 'malformed');
   must(proof.next_after === null || isCount(proof.next_after), 'malformed');
   return proof;
@@ -174,18 +181,22 @@ function heldChange(type, { amount, returned = [], expired = 0 }) {
 
 /**
  * That the events lead without a gap to the account of the leaf: from nothing, or over where it was when it
- * was proved before.
+ * was proved before. Each is what its hash is of, but a first one that is not the account's own first: the hash
+ * before it is not here. Such a one was checked when it was proved.
  * @param {Proof} proof
  * @param {Proved | null} before
  * @returns {boolean} whether all amounts were understood; they come to credit and held then
  */
-function checkEvents({ events, version, head, credit, held }, before) {
+function checkEvents({ openid_hash, events, version, head, credit, held }, before) {
   const known = before || { version: 0, head: '', credit: 0, held: 0, summed: true };
   must(events.length > 0 && events[0].version <= Math.max(known.version, 1), 'events');
   let { credit: balance, held: reserved, summed } = known;
   events.forEach((event, index) => {
-    const previous = index > 0 ? events[index - 1] : { version: event.version - 1, recorded_at_us: 0 };
+    const previous = index > 0 ? events[index - 1] : { version: event.version - 1, recorded_at_us: 0, hash: GENESIS };
     must(event.version === previous.version + 1 && event.recorded_at_us >= previous.recorded_at_us, 'events');
+    if (index > 0 || event.version === 1) {
+      must(event.hash === readable(() => eventHash(previous.hash, openid_hash, event)), 'chain');
+    }
     if (event.version === known.version) must(event.hash === known.head && event.credit === known.credit, 'rewritten');
     if (event.version <= known.version) return;
     const changes = changesOf(event);

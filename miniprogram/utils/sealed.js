@@ -14,8 +14,7 @@ const { ProofFailed } = require('./proof-failed');
  */
 
 const INTRODUCTION = '服务器每分钟把全部账户的积分封存一次，并在封存上签名。';
-const LIMITS = '没有核对的：每条明细的内容是否就是封存的内容（这要用到手机上没有的账户编号），'
-  + '以及别人看到的封存是否和你的一样。';
+const LIMITS = '没有核对的：下面列出的明细是否就是封存里的明细，以及别人看到的封存是否和你的一样。';
 const ADVICE = '请不要退出登录，也不要删除小程序：以前核验过的记录和签到回执还保存在这部手机上，可以作为凭据。请联系客服。';
 
 const KEYS = {
@@ -39,7 +38,8 @@ function sealTime({ sealedAtUs, sealNumber }, now) {
 function whatHolds({ proved, key, since, kept }) {
   const { version, credit, held, summed, sealNumber } = proved;
   const amount = `${formatCredit(credit)} 积分${held > 0 ? `（另有 ${formatCredit(held)} 预留）` : ''}`;
-  const checked = [KEYS[key], `你的账户在封存的总账里：到第 ${formatCredit(version)} 条记录为止，${amount}`];
+  const checked = [KEYS[key], `你的账户在封存的总账里：到第 ${formatCredit(version)} 条记录为止，${amount}`,
+    '封存里你的每一笔明细都核对过：内容与封存相符，一笔接一笔'];
   if (summed) checked.push('明细的增减逐条相加，正好是这个数');
   if (since !== null && since < sealNumber) checked.push(`接得上以前核验过的第 ${formatCredit(since)} 次封存，没有被改写`);
   if (kept > 0) checked.push(`${formatCredit(kept)} 张签到回执已兑现`);

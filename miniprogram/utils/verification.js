@@ -124,7 +124,8 @@ async function check(before) {
   const log = await kept(LOG_KEY);
   const held = (await keptReceipts()).slice();
   const trusted = trustedKey(log);
-  const from = before ? Math.min(before.version, ...held.map(({ version }) => version)) : 1;
+  // The first event's own content cannot be checked, so a receipt needs the one before it as well.
+  const from = before ? Math.min(before.version, ...held.map(({ version }) => version - 1)) : 1;
   const proof = await fetchProof(Math.max(from - 1, 0));
   const vkey = trusted || proof.vkey;
   const verifier = keyOf(vkey);

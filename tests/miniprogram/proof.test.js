@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import { test } from 'node:test';
 import { launch } from './device.js';
-import { consistencyPath, inclusionPath, SealedLedger, Signer, treeHash } from './sealing.js';
+import { consistencyPath, eventHash, inclusionPath, SealedLedger, Signer, treeHash } from './sealing.js';
 
 const device = launch({ origin: 'http://127.0.0.1:9' });
 const bytes = device.load('utils/bytes');
+const chain = device.load('utils/chain');
 const merkle = device.load('utils/merkle');
 const notes = device.load('utils/note');
 const proofs = device.load('utils/proof');
@@ -47,6 +48,24 @@ test('SHA-256 is that of FIPS 180, at every length around its blocks', () => {
   for (let length = 0; length < 200; length += 1) {
     const data = Uint8Array.from({ length }, (_, index) => (index * 7) & 255);
     assert.equal(bytes.toHex(hash(data)), crypto.createHash('sha256').update(data).digest('hex'));
+  }
+});
+
+test('an event is hashed as the ledger does it', () => {
+  const event = {
+    version: 3, type: 'CreditGranted', data: '{"amount":7,"reason":"签到"}', credit: 107, key: 'k1',
+    fingerprint: '00'.repeat(32), recorded_at_us: 1700000000000000,
+  };
+  const previous = bytes.toHex(Uint8Array.from({ length: 32 }, (_, index) => index));
+  const openidHash = bytes.toHex(hash(bytes.utf8('oAnna')));
+  assert.equal(chain.eventHash(previous, openidHash, event), '9dff574ae3e3ddfb846f5be50044116dc6a6fd18433dfbc40e9b4d8b0644740a');
+  const registered = { version: 1, type: 'UserRegistered', data: '{}', credit: 0, key: null, fingerprint: null, recorded_at_us: 1 };
+  assert.equal(chain.eventHash(chain.GENESIS, openidHash, registered), 'bed7f570c370bb4cc21ee14f553988939dbb34d30676257621e78a85accdabfa');
+  const most = Number.MAX_SAFE_INTEGER;
+  for (const change of [{ version: most }, { credit: most, recorded_at_us: most }, { key: '\u2014 \ud83d\ude00' }, { data: '积'.repeat(30000) },
+    { key: null }, { fingerprint: null }]) {
+    const other = { ...event, ...change };
+    assert.equal(chain.eventHash(previous, openidHash, other), eventHash(previous, 'oAnna', other));
   }
 });
 
@@ -174,16 +193,16 @@ test('a key is refused whose id is not its own, or that is no key of Ed25519', (
 const ME = 'oMe';
 
 /** A ledger of some people in which I have done all that there is, sealed three times. */
-function ledgerOfMine() {
-  const ledger = new SealedLedger();
+function ledgerOfMine(signer = undefined) {
+  const ledger = new SealedLedger(signer);
   const parts = (amount) => [{ amount }];
   const by = { reason: 'x', actor: 'key:1' };
   for (let other = 0; other < 9; other += 1) ledger.register(`oOther${other}`, 2 ** 53 - 1);
   ledger.register(ME, 100);
   ledger.seal();
   ledger.record(ME, 'CheckedIn', { day: 20780, streak: 1, rules: '1' });
-  ledger.record(ME, 'CreditSpent', { amount: 30, used: parts(30), ...by }, -30);
-  ledger.record(ME, 'CreditHeld', { amount: 20, used: parts(20), deadline_us: 1, ...by }, -20, 20);
+  ledger.record(ME, 'CreditSpent', { amount: 30, used: parts(30), ...by }, -30, 0, 'spend');
+  ledger.record(ME, 'CreditHeld', { amount: 20, used: parts(20), deadline_us: 1, ...by }, -20, 20, '预留');
   ledger.record(ME, 'CreditHeld', { amount: 7, used: parts(7), deadline_us: 1, ...by }, -7, 7);
   ledger.seal();
   ledger.record(ME, 'HoldCaptured', { hold: 5, amount: 12, used: parts(12), returned: parts(5), expired: 3, ...by }, 5, -20);
@@ -243,28 +262,22 @@ function others(value) {
   return [...some, changed.at(-1), value.slice(1), value.slice(0, -1), `${value}A`, '', null, 7].filter((other) => other !== undefined && other !== value);
 }
 
-// The phone cannot tell: a hash is made with the openid, and with what is in these.
-const UNKNOWABLE = new Set(['key', 'fingerprint', 'recorded_at_us', 'data', 'type']);
-
 test('every field of a proof that is not as it was sealed is found', () => {
   let tampered = 0;
   for (const path of places(mine.proof(ME))) {
     const field = path.at(-1);
-    if (path[0] === 'events' && UNKNOWABLE.has(field)) continue;
-    // Of the events in between, too: but only version and credit; their hashes are what others compare.
-    if (path[0] === 'events' && field === 'hash' && path[1] !== '10') continue;
     const value = path.reduce((inner, name) => inner[name], mine.proof(ME));
     for (const other of others(value)) {
       const proof = mine.proof(ME);
       path.slice(0, -1).reduce((inner, name) => inner[name], proof)[field] = other;
-      const many = ['malformed', 'key', 'signature', 'log', 'tree', 'events', 'amounts'];
+      const many = ['malformed', 'key', 'signature', 'log', 'tree', 'events', 'chain'];
       // next_after is not checked but followed.
       if (path[0] === 'next_after' && Number.isInteger(other)) continue;
       assert.throws(() => check(proof), fails(many), `${path.join('.')}: ${other}`);
       tampered += 1;
     }
   }
-  assert.ok(tampered > 150, tampered);
+  assert.ok(tampered > 500, tampered);
   for (const name of ['vkey', 'openid_hash', 'version', 'head', 'credit', 'held', 'path', 'seal', 'inclusion', 'events', 'next_after']) {
     assert.throws(() => check({ ...mine.proof(ME), [name]: undefined }), fails('malformed'), name);
   }
@@ -275,10 +288,6 @@ test('what is not true is told by its own sentence', () => {
     const proof = mine.proof(ME);
     change(proof);
     assert.throws(() => check(proof, before), fails(code), change.toString());
-  };
-  const data = (proof, at, change) => {
-    const event = proof.events[at];
-    event.data = JSON.stringify({ ...JSON.parse(event.data), ...change });
   };
   const stranger = new Signer(mine.signer.name);
   told((proof) => { proof.vkey = stranger.vkey; }, 'key');
@@ -297,19 +306,107 @@ test('what is not true is told by its own sentence', () => {
   told((proof) => { [proof.events[3], proof.events[4]] = [proof.events[4], proof.events[3]]; }, 'events');
   told((proof) => { proof.events[4].recorded_at_us = 5; }, 'events');
   told((proof) => { proof.events = []; }, 'events');
-  told((proof) => { proof.events[5].credit += 1; }, 'amounts');
-  told((proof) => { data(proof, 1, { amount: 101 }); }, 'amounts');
-  told((proof) => { data(proof, 4, { amount: 21 }); }, 'amounts');
-  told((proof) => { data(proof, 6, { expired: 4 }); }, 'amounts');
-  told((proof) => { data(proof, 6, { returned: 5 }); }, 'malformed');
-  told((proof) => { data(proof, 6, { returned: [null] }); }, 'malformed');
-  told((proof) => { proof.events[2].data = '{'; }, 'malformed');
-  told((proof) => { proof.events[2].data = 'null'; }, 'malformed');
-  told((proof) => { Object.assign(proof.events[10], { type: 'CreditLent', credit: 999 }); }, 'events');
+  told((proof) => { proof.events[5].credit += 1; }, 'chain');
+  told((proof) => { proof.events[1].data = proof.events[1].data.replace('100', '101'); }, 'chain');
+  told((proof) => { proof.events[2].data = '{'; }, 'chain');
+  told((proof) => { proof.events[4].type = '\ud800'; }, 'malformed');
   told(() => {}, 'account', { ...provedAt(6), openidHash: '00'.repeat(32) });
   told(() => {}, 'rewound', { ...provedAt(11), version: 12 });
   told(() => {}, 'rewritten', { ...provedAt(6), head: '00'.repeat(32) });
   told(() => {}, 'rewritten', { ...provedAt(6), credit: 5 });
+});
+
+/**
+ * The proof of an operator who changed my event `at` and signed what came of it, and the hashes of so many events:
+ * of none, of that one, or of all from there on.
+ */
+function forged(at, change, rehashed) {
+  const ledger = ledgerOfMine(mine.signer);
+  const { events } = ledger.accounts.get(ME);
+  change(events[at]);
+  events.slice(at, at + rehashed).forEach((event) => {
+    const previous = events[event.version - 2];
+    event.hash = eventHash(previous ? previous.hash : chain.GENESIS, ME, event);
+  });
+  ledger.entries.pop();
+  ledger.seal();
+  return ledger.proof(ME);
+}
+
+/** Each column of an event, and what makes another of it. */
+const COLUMNS = {
+  version: (event) => { event.version += 100; },
+  type: (event) => { event.type += 'd'; },
+  data: (event) => { event.data = event.data.replace('{', '{"more":1,'); },
+  credit: (event) => { event.credit += 1; },
+  key: (event) => { event.key = event.key === null ? 'k' : `${event.key}k`; },
+  fingerprint: (event) => { event.fingerprint = event.fingerprint === null ? '00'.repeat(32) : null; },
+  recorded_at_us: (event) => { event.recorded_at_us += 1; },
+};
+
+test('an event whose content is not what its hash is of is found, though all else is signed', () => {
+  const last = mine.accounts.get(ME).events.length - 1;
+  for (const before of [null, provedAt(1), provedAt(2)]) {
+    for (const at of [2, 4, 7, last]) {
+      for (const [column, change] of Object.entries(COLUMNS)) {
+        const wrong = fails(column === 'version' ? 'events' : 'chain');
+        assert.throws(() => check(forged(at, change, 0), before), wrong, `${column} of ${at}`);
+        // Hashed anew it fits itself, and no longer what follows; or what came before, where the credit is counted.
+        const rehashed = column === 'credit' ? fails('amounts') : wrong;
+        if (at < last) assert.throws(() => check(forged(at, change, 1), before), rehashed, `${column} of ${at}, hashed`);
+      }
+      assert.throws(() => check(forged(at, (event) => { event.hash = '00'.repeat(32); }, 0), before), fails('chain'), `hash of ${at}`);
+    }
+  }
+  assert.equal(check(forged(4, () => {}, 99)).proved.credit, 51);
+});
+
+test('a chain that is right in itself is another one to whoever has checked it before', () => {
+  for (const column of ['data', 'key', 'fingerprint', 'recorded_at_us']) {
+    const proof = forged(4, COLUMNS[column], 99);
+    assert.equal(check(proof).proved.credit, 51, column);
+    for (const version of [5, 8, 11]) {
+      assert.throws(() => check(proof, provedAt(version)), fails('rewritten'), `${column}, ${version}`);
+      assert.throws(() => check({ ...proof, events: proof.events.slice(version - 1) }, provedAt(version)), fails('rewritten'));
+    }
+  }
+});
+
+test('a first event has none before it, and the chain is of this account', () => {
+  const told = (build) => {
+    const ledger = new SealedLedger(mine.signer);
+    ledger.register('oOther');
+    ledger.register(ME);
+    build(ledger.accounts.get(ME).events);
+    ledger.seal();
+    assert.throws(() => check(ledger.proof(ME)), fails('chain'));
+  };
+  const chained = (events, previous, openid) => events.forEach((event, at) => {
+    event.hash = eventHash(at > 0 ? events[at - 1].hash : previous, openid, event);
+  });
+  told((events) => chained(events, '11'.repeat(32), ME));
+  told((events) => chained(events, chain.GENESIS, 'oOther'));
+});
+
+test('amounts that do not add up are told, also where all of it is hashed and signed', () => {
+  const facts = (change) => (event) => { event.data = JSON.stringify({ ...JSON.parse(event.data), ...change }); };
+  const text = (data) => (event) => { event.data = data; };
+  const told = (at, change, code) => assert.throws(() => check(forged(at, change, 99)), fails(code), `${at}: ${change}`);
+  told(5, (event) => { event.credit += 1; }, 'amounts');
+  told(1, facts({ amount: 101 }), 'amounts');
+  told(4, facts({ amount: 21 }), 'amounts');
+  told(6, facts({ expired: 4 }), 'amounts');
+  told(6, facts({ returned: 5 }), 'malformed');
+  told(6, facts({ returned: [null] }), 'malformed');
+  told(2, text('{'), 'malformed');
+  told(2, text('null'), 'malformed');
+  // A leaf of another credit than its last event.
+  const type = 'CreditLent';
+  const event = { ...mine.accounts.get(ME).events[10], type };
+  event.hash = eventHash(mine.accounts.get(ME).events[9].hash, ME, event);
+  const proof = forged(10, (last) => Object.assign(last, event, { credit: 999 }), 0);
+  proof.events[10] = event;
+  assert.throws(() => check(proof), fails('events'));
 });
 
 test('the operator himself cannot sign a seal that is not what its entry says', () => {

@@ -229,6 +229,27 @@ test('receipts wait for their seal, are compared with it, and go', async (t) => 
   assert.equal((await me.verify()).kept, 1);
 });
 
+test('a receipt of other facts than its event has is told, also long after the event was proved', async (t) => {
+  const ledger = ledgerOf(5);
+  const { events } = ledger.accounts.get(ME);
+  const honest = events[2];
+  const lied = { ...honest, credit: 999 };
+  events[2] = lied;
+  const receipt = ledger.receipt(ME);
+  events[2] = honest;
+  ledger.grant(ME, 1);
+  ledger.seal();
+  const me = await phone(t, ledger);
+  await me.verify();
+  await me.keepReceipt(receipt);
+  const proofs = [[(proof) => proof, '封存的内容和签到回执不一样。'],
+    [(proof) => ({ ...proof, events: proof.events.map((event) => (event.version === 3 ? lied : event)) }), '有的明细和封存时的内容不同，或者前后接不上。']];
+  for (const [change, expected] of proofs) {
+    me.given.change = change;
+    assert.equal(sentence(await me.verify()), expected);
+  }
+});
+
 test('a receipt that is not kept, or is none, is told, and stays as evidence', async (t) => {
   const signer = new Signer('credit-ledger/wx1');
   const made = (...amounts) => {
@@ -303,8 +324,8 @@ test('the words say what was checked, and no more', async (t) => {
   const view = sealView(first, known, now);
   assert.deepEqual([view.tone, view.word], ['good', '已核验']);
   assert.match(view.about, /^今天 \d\d:\d\d 第 1 次封存$/);
-  assert.match(all(view), /刚刚第一次见到.*\n你的账户在封存的总账里：到第 3 条记录为止，1,234,667 积分\n明细的增减逐条相加，正好是这个数/);
-  assert.match(all(view), /没有核对的/);
+  assert.match(all(view), /刚刚第一次见到.*\n你的账户在封存的总账里：到第 3 条记录为止，1,234,667 积分\n封存里你的每一笔明细都核对过：.*\n明细的增减逐条相加，正好是这个数/);
+  assert.match(all(view), /没有核对的：下面列出的明细.*别人看到的封存/);
   assert.doesNotMatch(all(view), /尚未封存|回执|丢失|改写/);
   assert.match(all(sealView(first, { ...known, version: 5, credit: 1 }, now)), /最新的 2 条记录尚未封存/);
   for (const other of [{ credit: 1234668 }, { held: 1 }]) {
