@@ -6,7 +6,9 @@ from itertools import groupby
 from operator import itemgetter
 
 from ledger import merkle
-from ledger.seal_file import LEAF_BYTES, PART_BITS, Leaf, unpack_leaf
+from ledger.errors import LedgerUnusable
+from ledger.seal_file import SealFile
+from ledger.sealed_leaf import LEAF_BYTES, PART_BITS, Leaf, group_of, part_of, root_of_part, unpack_leaf
 from ledger.sums import KEY_BITS, Node, leaf, root_of
 
 
@@ -71,3 +73,27 @@ def root_of_stream(entries: Iterator[tuple[int, bytes]]) -> Node:
 
 def leaf_node(stored: Leaf) -> Node:
     return leaf(stored.key, stored.version, stored.head, stored.credit, stored.held)
+
+
+def tree_problems(file: SealFile) -> Iterator[str]:
+    """What of the kept trees is not what the kept entries and leaves come to: all of both, made anew."""
+    last = file.last()
+    if last is None:
+        return
+    tree = merkle.Tree(entry.encode() for _, entry, *_ in file.stored_rows())
+    if tree.subtrees() != file.subtrees():
+        yield "the log"
+    parts: dict[int, dict[int, bytes]] = {}
+    for number, part in file.parts():
+        keys = [part[at : at + KEY_BITS // 8] for at in range(0, len(part), LEAF_BYTES)]
+        if len(part) % LEAF_BYTES or keys != sorted(set(keys)) or any(part_of(key) != number for key in keys):
+            yield f"part {number}"
+            return
+        parts.setdefault(group_of(number), {})[number] = root_of_part(part)
+    try:
+        if any(file.group(place) != inside for place, inside in parts.items()):
+            yield "the tree"
+        elif file.root() != Node(last.seal.root, last.seal.outstanding):
+            yield "the top of the tree"
+    except LedgerUnusable:
+        yield "the tree"

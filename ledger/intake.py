@@ -13,9 +13,10 @@ from ledger.errors import LedgerFault, LedgerUnusable
 from ledger.events import Recorded
 from ledger.follow import Corrections, Wrong, follow
 from ledger.log import Log, LogScan, RawEvent
+from ledger.note import Verifier
 from ledger.parallel import Progress
 from ledger.schema import create
-from ledger.seal import NotSealed
+from ledger.seal import NotSealed, origin_of
 from ledger.seal_file import SealFile
 from ledger.sealer import adopt_seal
 from ledger.sqlite import IntegrityError, Turnstile, turnstile_path
@@ -99,6 +100,8 @@ class _Importer:
     """Takes the lines behind the header, one after another; raises what is wrong with one."""
 
     def __init__(self, header: HeaderLine, ledger: Path, seals: Path) -> None:
+        if header.vkey is not None and Verifier.of(header.vkey).name != origin_of(header.appid):
+            raise ValueError("the key in the header is not of its appid")
         create(ledger, header.appid)
         if header.vkey is not None:
             seal_file.create(seals, header.vkey)

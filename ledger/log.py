@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from ledger.account import Account
 from ledger.errors import NotCommitted
@@ -212,23 +212,29 @@ class LogScan:
     def end_snapshot(self) -> None:
         self._connection.execute("COMMIT")
 
-    def changed(self, after: int) -> Iterator[tuple[bytes, int, bytes, int, int, int, bytes | None, bool]]:
+    def changed(self, after: int) -> Iterator[tuple[Any, ...]]:
         """The accounts with events behind position `after`: openid; version, hash and credit of the last event;
-        what is held; the version of the first of these events, and the hash of the event before that; whether
-        the account row is what the last event says.
+        what the account row holds; the version of the first of these events, and the hash of the event before
+        that; what these events hold more; whether the row is what the last event says.
 
         A position is an order of commits: one writer at a time numbers its events, so none comes late.
         """
+        returned = "(SELECT coalesce(sum(value ->> 'amount'), 0) FROM json_each(data, '$.returned'))"
         return iter(
             self._connection.execute(
-                "SELECT CAST(who AS BLOB), last, l.hash, l.credit, coalesce(a.held, 0), first, p.hash,"
+                "SELECT CAST(who AS BLOB), last, l.hash, l.credit, coalesce(a.held, 0), first,"
+                " coalesce(p.hash, zeroblob(32)), coalesce(more, 0),"
                 " (a.version, a.head, a.credit) IS (last, l.hash, l.credit)"
                 " FROM (SELECT openid AS who, min(version) AS first, max(version) AS last FROM event"
-                " WHERE position > ? GROUP BY openid)"
+                " WHERE position > :after GROUP BY openid)"
                 " JOIN event l ON l.openid = who AND l.version = last"
                 " LEFT JOIN event p ON p.openid = who AND p.version = first - 1"
-                " LEFT JOIN account a ON a.openid = who",
-                (after,),
+                " LEFT JOIN account a ON a.openid = who"
+                " LEFT JOIN (SELECT openid AS whose, sum(CASE type WHEN 'CreditHeld' THEN data ->> 'amount'"
+                f" ELSE -(data ->> 'amount') - iif(type = 'HoldCaptured', {returned}"
+                " + coalesce(data ->> 'expired', 0), 0) END) AS more FROM event WHERE position > :after"
+                " AND type IN ('CreditHeld', 'HoldCaptured', 'HoldReleased') GROUP BY openid) ON whose = who",
+                {"after": after},
             )
         )
 

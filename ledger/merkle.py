@@ -5,7 +5,7 @@ from `place << level` to below `(place + 1) << level`. They never change, so a s
 root, inclusion path or consistency proof, also of a former size, for a few look-ups.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -97,7 +97,7 @@ def consistent(first: int, second: int, first_root: bytes, second_root: bytes, p
 class Tree:
     """A tree in memory with all its complete subtrees: its `node` is what the functions above ask."""
 
-    def __init__(self, entries: Sequence[bytes] = ()) -> None:
+    def __init__(self, entries: Iterable[bytes] = ()) -> None:
         self.size = 0
         self._nodes: dict[tuple[int, int], bytes] = {}
         for entry in entries:
@@ -110,6 +110,9 @@ class Tree:
 
     def node(self, level: int, place: int) -> bytes:
         return self._nodes[level, place]
+
+    def subtrees(self) -> dict[tuple[int, int], bytes]:
+        return dict(self._nodes)
 
 
 def _split(begin: int, end: int) -> int:

@@ -17,7 +17,7 @@ from ledger.follow import CORRECTS, Corrections, Wrong, corrected_version, follo
 from ledger.log import AFTER_ALL, EventRow, Range, RawEvent
 from ledger.parallel import Tick
 from ledger.projection import Difference, to_row
-from ledger.seal_file import Change, pack_leaf
+from ledger.sealed_leaf import Change, pack_leaf
 from ledger.sums import account_key
 
 
@@ -185,7 +185,7 @@ class RangeFold:
         for openid, account in self.accounts.items():
             balance = account.balance
             state = self.keys[openid], openid, account.version, account.head, balance.credit, balance.held
-            yield pack_leaf(Change(*state, first=1, follows=GENESIS))
+            yield pack_leaf(Change(*state, first=1, follows=GENESIS, more_held=0))
 
 
 def audit_range(path: Path, cuts: list[Cut], until: int, within: Range, tick: Tick) -> RangeReport:

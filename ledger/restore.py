@@ -74,6 +74,12 @@ def restore(
         for path in files:  # from the comparison on nobody writes, also at the command line
             stack.enter_context(stack.enter_context(closing(Turnstile(turnstile_path(path)))))
         ours, unknown = _present_seal(files.seals)
+        theirs = last_seal(copies.seals)
+        if ours is None and theirs is not None and published is None and not unknown:
+            unknown = [
+                f"no seals are here and no --note was given: whether any were published behind seal "
+                f"{theirs.seal.number} is not known, and another one of the same number would be a fork"
+            ]
         kept = _keeps_seals(files.seals, copies.seals, ours)
         seals = files.seals if kept else copies.seals
         with phase("Comparing") as progress:

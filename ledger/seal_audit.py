@@ -10,14 +10,23 @@ from pathlib import Path
 import msgspec
 
 from ledger.audit_scan import AuditScan, openids_of
-from ledger.audit_trees import Frontier, differing_leaves, leaf_node, leaves_in, root_in, root_of_stream
+from ledger.audit_trees import (
+    Frontier,
+    differing_leaves,
+    leaf_node,
+    leaves_in,
+    root_in,
+    root_of_stream,
+    tree_problems,
+)
 from ledger.errors import LedgerUnusable
 from ledger.fault import Fault, text_of
 from ledger.note import Checkpoint, InvalidNote, Verifier, checkpoint_of
 from ledger.range_audit import AtCut, Cut, RangeReport
 from ledger.receipt_audit import receipt_faults
 from ledger.seal import Seal, origin_of, seal_of
-from ledger.seal_file import LEAF_BYTES, Leaf, SealFile, Stored, part_of, place_of, unpack_leaf
+from ledger.seal_file import SealFile, Stored
+from ledger.sealed_leaf import LEAF_BYTES, Leaf, part_of, place_of, unpack_leaf
 from ledger.sums import Node
 
 
@@ -123,6 +132,8 @@ class SealAudit:
         origin = scan.appid()
         if self._verifier is not None and self._verifier.name != origin_of(origin):
             self._blame(f"the seals are of {self._verifier.name}, the ledger is that of appid {origin}")
+        if not self._faults:
+            self._check_tree()
         if self._witness.receipts and self._verifier is not None:
             self._faults += receipt_faults(self._witness.receipts, self._verifier, scan)
         return SealsReport(
@@ -133,6 +144,13 @@ class SealAudit:
         self._faults.append(Fault("", 0, 0, what, detail))
 
     # -- the chain of seals ----------------------------------------------------------------------------
+
+    def _check_tree(self) -> None:
+        """What seals.db keeps so that the next seal is cheap: wrong, that one would be."""
+        for problem in tree_problems(self._file):
+            self._blame(
+                f"{problem} in seals.db is not what the seals come to: run credit-ledger seal --rebuild"
+            )
 
     def _read(self) -> None:
         """Every seal in turn; after the first that is wrong in itself nothing sound can be said of the rest."""

@@ -4,27 +4,32 @@ A file of its own, so that sealing takes nothing from those who write to the led
 and no openid. The seals are append-only; the tree is derived, and is there so that a seal costs what changed.
 """
 
-import struct
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from ledger.errors import LedgerUnusable
 from ledger.seal import Seal, seal_of
+from ledger.sealed_leaf import (
+    LEAF_BYTES,
+    PARTS_IN_GROUP,
+    Change,
+    Leaf,
+    entries_of,
+    group_of,
+    part_of,
+    place_of,
+    prefix_of,
+    root_of_part,
+    unpack_leaf,
+)
 from ledger.sqlite import Identity, WritableFile, connect, create_file
-from ledger.sums import HASH_BYTES, KEY_BITS, NODE_BYTES, NOTHING, Node, Step, leaf, path_of, root_of
+from ledger.sums import NODE_BYTES, NOTHING, Node, Step, path_of, root_of
 
 IDENTITY: Final = Identity(application_id=0x43524C53, schema_version=1)  # "CRLS"
-
-# Accounts whose keys begin with the same 16 bits are a part, stored as one row; 256 neighbouring parts are a
-# group, one row of the crown. So a seal reads and writes the parts that changed and what is above them.
-PART_BITS: Final = 16
-_GROUP_BITS: Final = 8
-_PARTS_IN_GROUP: Final = 1 << PART_BITS - _GROUP_BITS
 
 _SCHEMA: Final = """
 CREATE TABLE log (only INTEGER PRIMARY KEY CHECK (only = 1), vkey TEXT NOT NULL) STRICT;
@@ -55,42 +60,6 @@ WHEN EXISTS (SELECT 1 FROM seal WHERE number = NEW.number) OR NEW.number <> (SEL
 BEGIN SELECT RAISE(ABORT, 'seals are numbered 1, 2, 3 without a gap, and none is replaced'); END;
 """
 
-# A stored leaf: key, version, head, held, and its node in the sum tree (hash and credit).
-_LEAF: Final = struct.Struct(f">32sQ32sQ{NODE_BYTES}s")
-LEAF_BYTES: Final = _LEAF.size
-_NODE_AT: Final = LEAF_BYTES - NODE_BYTES
-_KEY_BYTES: Final = KEY_BITS // 8
-
-
-class Leaf(msgspec.Struct, frozen=True):
-    """An account as the last seal has it; `packed` is how it is stored."""
-
-    key: bytes
-    version: int
-    head: bytes
-    credit: int
-    held: int
-    packed: bytes
-
-    @property
-    def node(self) -> bytes:
-        """Its leaf in the sum tree."""
-        return self.packed[_NODE_AT:]
-
-
-class Change(NamedTuple):
-    """An account as the ledger has it now; event `first` is the oldest that is new, and `follows` the hash of
-    the one before it."""
-
-    key: bytes
-    openid: bytes
-    version: int
-    head: bytes
-    credit: int
-    held: int
-    first: int
-    follows: bytes
-
 
 class Stored(msgspec.Struct, frozen=True):
     """A seal, its published note, and up to which event of the ledger file it goes (position and hash)."""
@@ -115,14 +84,6 @@ def create(path: Path, vkey: str) -> None:
     create_file(path, IDENTITY, _SCHEMA, "INSERT INTO log (only, vkey) VALUES (1, ?)", (vkey,))
 
 
-def part_of(key: bytes) -> int:
-    return int.from_bytes(key[: PART_BITS // 8], "big")
-
-
-def group_of(part: int) -> int:
-    return part // _PARTS_IN_GROUP
-
-
 class SealFile(WritableFile):
     """seals.db, opened by one thread; read-only for everybody but the sealer."""
 
@@ -140,8 +101,6 @@ class SealFile(WritableFile):
         finally:
             self.connection.execute("COMMIT")
 
-    # -- the log of seals ------------------------------------------------------------------------------
-
     def vkey(self) -> str:
         (vkey,) = self.connection.execute("SELECT vkey FROM log").fetchone()
         return str(vkey)
@@ -150,8 +109,7 @@ class SealFile(WritableFile):
         return next(self.seals(None, 1), None)
 
     def at(self, number: int) -> Stored | None:
-        found = next(self.seals(number + 1, 1), None)
-        return found if found is not None and found.seal.number == number else None
+        return next((found for found in self.seals(number + 1, 1) if found.seal.number == number), None)
 
     def seals(self, before: int | None, limit: int) -> Iterator[Stored]:
         """Up to `limit` seals with a number below `before`, newest first."""
@@ -170,19 +128,30 @@ class SealFile(WritableFile):
 
     def subtree(self, level: int, place: int) -> bytes:
         """A complete subtree of the log of entries, for the functions of `ledger.merkle`."""
-        (digest,) = self.connection.execute(
+        row = self.connection.execute(
             "SELECT hash FROM subtree WHERE level = ? AND place = ?", (level, place)
         ).fetchone()
-        return bytes(digest)
+        if row is None:
+            raise LedgerUnusable(f"seals.db is damaged: subtree {place} of level {level} is missing")
+        return bytes(row[0])
+
+    def subtrees(self) -> dict[tuple[int, int], bytes]:
+        """All that is kept of the log's tree, by level and place."""
+        rows = self.connection.execute("SELECT level, place, hash FROM subtree")
+        return {(level, place): digest for level, place, digest in rows}
 
     def append(self, stored: Stored, subtrees: Iterable[tuple[int, int, bytes]]) -> None:
         self.connection.execute(
             "INSERT INTO seal (number, entry, note, position, hash) VALUES (?, ?, ?, ?, ?)",
             (stored.seal.number, stored.entry, stored.note, stored.position, stored.hash),
         )
+        self.put_subtrees(subtrees)
+
+    def put_subtrees(self, subtrees: Iterable[tuple[int, int, bytes]]) -> None:
         self.connection.executemany("INSERT INTO subtree (level, place, hash) VALUES (?, ?, ?)", subtrees)
 
-    # -- the sum tree ----------------------------------------------------------------------------------
+    def clear_log(self) -> None:
+        self.connection.execute("DELETE FROM subtree")  # they can be made from the entries
 
     def sealed(self, key: bytes) -> Sealed | None:
         """The account of that key in the last seal, and the path to its root; None where it has none yet."""
@@ -194,38 +163,50 @@ class SealFile(WritableFile):
                 return None
             parts = self.group(group_of(part_of(key)))
             groups = self._groups()
-        beneath = path_of(int.from_bytes(key, "big"), _entries(part))
-        within = path_of(_prefix(part_of(key)), [(_prefix(part), node) for part, node in sorted(parts.items())])
-        above = path_of(_prefix(group_of(part_of(key)) * _PARTS_IN_GROUP), groups)
+        beneath = path_of(int.from_bytes(key, "big"), entries_of(part))
+        within = path_of(
+            prefix_of(part_of(key)), [(prefix_of(part), node) for part, node in sorted(parts.items())]
+        )
+        above = path_of(prefix_of(group_of(part_of(key)) * PARTS_IN_GROUP), groups)
         return Sealed(unpack_leaf(part[at : at + LEAF_BYTES]), beneath + within + above, stored)
 
     def part(self, number: int) -> bytes:
         """The packed leaves of a part, in order of their keys."""
         row = self.connection.execute("SELECT leaves FROM part WHERE part = ?", (number,)).fetchone()
-        return b"" if row is None else bytes(row[0])
+        part = b"" if row is None else bytes(row[0])
+        if len(part) % LEAF_BYTES:
+            raise LedgerUnusable(f"seals.db is damaged: part {number} is cut")
+        return part
 
     def leaves(self) -> Iterator[Leaf]:
         """All accounts of the last seal in order of their keys; keep a snapshot around it."""
         for (part,) in self.connection.execute("SELECT leaves FROM part ORDER BY part"):
             yield from (unpack_leaf(part[at : at + LEAF_BYTES]) for at in range(0, len(part), LEAF_BYTES))
 
+    def parts(self) -> Iterator[tuple[int, bytes]]:
+        """Every part as it is stored, in the order of their numbers."""
+        return iter(self.connection.execute("SELECT part, leaves FROM part ORDER BY part"))
+
     def put_part(self, number: int, part: bytes) -> Node:
         """Store a part and return its root."""
         self.connection.execute("INSERT OR REPLACE INTO part (part, leaves) VALUES (?, ?)", (number, part))
-        return root_of(_entries(part))
+        return root_of_part(part)
 
     def group(self, place: int) -> dict[int, bytes]:
         """The roots of the parts of a group, by the numbers of those that are there."""
-        row = self.connection.execute("SELECT parts FROM crown WHERE place = ?", (place,)).fetchone()
+        row = self.connection.execute("SELECT root, parts FROM crown WHERE place = ?", (place,)).fetchone()
         if row is None:
             return {}
-        nodes = (row[0][at : at + NODE_BYTES] for at in range(0, len(row[0]), NODE_BYTES))
-        return {part: node for part, node in enumerate(nodes, place * _PARTS_IN_GROUP) if node != NOTHING}
+        nodes = (row[1][at : at + NODE_BYTES] for at in range(0, len(row[1]), NODE_BYTES))
+        parts = {part: node for part, node in enumerate(nodes, place * PARTS_IN_GROUP) if node != NOTHING}
+        if root_of([(prefix_of(part), node) for part, node in parts.items()]) != row[0]:
+            raise LedgerUnusable(f"seals.db is damaged: group {place} is not what its parts come to")
+        return parts
 
     def put_group(self, place: int, parts: dict[int, bytes]) -> None:
-        first = place * _PARTS_IN_GROUP
-        packed = b"".join([parts.get(part, NOTHING) for part in range(first, first + _PARTS_IN_GROUP)])
-        root = root_of([(_prefix(part), node) for part, node in sorted(parts.items())])
+        first = place * PARTS_IN_GROUP
+        packed = b"".join([parts.get(part, NOTHING) for part in range(first, first + PARTS_IN_GROUP)])
+        root = root_of([(prefix_of(part), node) for part, node in sorted(parts.items())])
         self.connection.execute(
             "INSERT OR REPLACE INTO crown (place, root, parts) VALUES (?, ?, ?)", (place, root, packed)
         )
@@ -236,11 +217,11 @@ class SealFile(WritableFile):
     def collect(self, changes: Iterable[Change]) -> None:
         """Take in changed accounts, any number of them, in any order: they wait on disk, not in memory."""
         self.connection.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS change (key BLOB PRIMARY KEY, openid BLOB, version INTEGER,"
-            " head BLOB, credit INTEGER, held INTEGER, first INTEGER, follows BLOB) STRICT, WITHOUT ROWID"
+            "CREATE TEMP TABLE IF NOT EXISTS change (key PRIMARY KEY, openid, version, head, credit, held,"
+            " first, follows, more_held) WITHOUT ROWID"
         )
         self.connection.execute("DELETE FROM change")
-        self.connection.executemany("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?)", changes)
+        self.connection.executemany("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", changes)
 
     def collected(self) -> Iterator[Change]:
         """What was collected, in order of the keys."""
@@ -252,36 +233,5 @@ class SealFile(WritableFile):
         self.connection.execute("DELETE FROM crown")
 
     def _groups(self) -> list[tuple[int, bytes]]:
-        rows = self.connection.execute("SELECT place, root FROM crown ORDER BY place").fetchall()
-        return [(_prefix(place * _PARTS_IN_GROUP), root) for place, root in rows]
-
-
-def pack_leaf(change: Change) -> bytes:
-    """What is stored of an account as the ledger has it now."""
-    node = leaf(change.key, change.version, change.head, change.credit, change.held)
-    return _LEAF.pack(change.key, change.version, change.head, change.held, node)
-
-
-def unpack_leaf(packed: bytes) -> Leaf:
-    key, version, head, held, node = _LEAF.unpack(packed)
-    return Leaf(key, version, head, int.from_bytes(node[HASH_BYTES:], "big"), held, packed)
-
-
-def place_of(key: bytes, part: bytes) -> tuple[int, bool]:
-    """Where in a part the leaf of `key` is, or belongs, in bytes; and whether it is there."""
-    at = bisect_left(range(0, len(part), LEAF_BYTES), key, key=lambda at: part[at : at + _KEY_BYTES])
-    at *= LEAF_BYTES
-    return at, part.startswith(key, at)
-
-
-def _entries(part: bytes) -> list[tuple[int, bytes]]:
-    """The leaves of a part as the sum tree takes them."""
-    return [
-        (int.from_bytes(part[at : at + _KEY_BYTES], "big"), part[at + _NODE_AT : at + LEAF_BYTES])
-        for at in range(0, len(part), LEAF_BYTES)
-    ]
-
-
-def _prefix(part: int) -> int:
-    """The lowest key of a part: it stands for all of them where only the parts are told apart."""
-    return part << KEY_BITS - PART_BITS
+        rows = self.connection.execute("SELECT place, root FROM crown ORDER BY place")
+        return [(prefix_of(place * PARTS_IN_GROUP), root) for place, root in rows.fetchall()]

@@ -7,26 +7,30 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ledger import merkle
 from ledger.account import GENESIS
 from ledger.log import LogScan
 from ledger.note import Checkpoint, Signer, Verifier, checkpoint_of
 from ledger.seal import NotSealed, Seal, seal_of
-from ledger.seal_file import (
+from ledger.seal_file import SealFile, Stored
+from ledger.sealed_leaf import (
     LEAF_BYTES,
     Change,
-    SealFile,
-    Stored,
+    Leaf,
     group_of,
     pack_leaf,
     part_of,
     place_of,
+    root_of_part,
     unpack_leaf,
 )
 from ledger.sqlite import Turnstile, turnstile_path
-from ledger.sums import Node, account_key
+from ledger.sums import NOTHING, Node, account_key
+
+_AUDIT: Final = "see credit-ledger audit"
+_DAMAGED: Final = "in seals.db is not the one that was signed: run credit-ledger audit, then seal --rebuild"
 
 
 class _Cut(NamedTuple):
@@ -40,27 +44,37 @@ class _Cut(NamedTuple):
 
 
 def make_seal(
-    ledger: Path, seals: Path, signer: Signer, now_us: int, *, accept_loss: bool = False
+    ledger: Path, seals: Path, signer: Signer, now_us: int, *, accept_loss: bool = False, rebuild: bool = False
 ) -> Stored | None:
     """Seal what changed since the last seal; None where nothing did. One process at a time, others wait.
 
-    Raises NotSealed where the ledger lacks or contradicts what was sealed before, or an account row is not
-    what its last event says. With `accept_loss` a ledger that lacks sealed events is sealed as it is, and the
-    seal says for ever how many were lost.
+    Raises NotSealed where the ledger lacks or contradicts what was sealed before, where an account row is not
+    what its events say, and where the tree in seals.db is not the one that was signed. With `accept_loss` a
+    ledger that lacks sealed events is sealed as it is, and the seal says for ever how many were lost. With
+    `rebuild` the tree is made anew from the ledger, whatever it was.
     """
     with _opened(ledger, seals) as (scan, file):
         if file.vkey() != signer.verifier.vkey:
             raise NotSealed("signing.key is not the key that seals.db was begun with: restore that one")
         last = file.last()
-        lost = last is not None and scan.hash_at(last.position) != last.hash
+        lost = 0 if last is None else _lost(scan, file, last)
         if last is not None and lost and not accept_loss:
             raise NotSealed(
                 f"the ledger does not hold event {last.position}, the last one that seal {last.seal.number} "
                 "covers: credit-ledger audit says what is missing"
             )
-        if not lost and scan.last_position() == (0 if last is None else last.position):
+        nothing_new = not lost and scan.last_position() == (0 if last is None else last.position)
+        if rebuild and last is not None:
+            _rebuild_log(file, last.seal.number)
+        if nothing_new and not (rebuild and last is not None):
             return None
-        cut = _grow(scan, file, None if lost else last)
+        if last is not None:
+            _check_log(file, last, signer)
+        cut = _grow(scan, file, None if lost or rebuild else last)
+        if nothing_new and last is not None:
+            if cut.root != Node(last.seal.root, last.seal.outstanding):
+                raise NotSealed("the ledger does not come to the last seal: credit-ledger audit says why")
+            return None
         seal = Seal(
             1 if last is None else last.seal.number + 1,
             now_us if last is None else max(now_us, last.seal.sealed_at_us),
@@ -68,7 +82,7 @@ def make_seal(
             cut.accounts,
             cut.root.sum,
             cut.root.hash,
-            max(last.seal.events - cut.events, 1) if last is not None and lost else 0,
+            lost,
         )
         entry = seal.entry()
         subtrees, checkpoint = _appended(file, entry, seal.number, signer.name)
@@ -104,6 +118,36 @@ def adopt_seal(ledger: Path, seals: Path, entry: str, note: str) -> Stored:
         return stored
 
 
+def _lost(scan: LogScan, file: SealFile, last: Stored) -> int:
+    """How many sealed events are no longer there: those behind the newest seal whose end still is."""
+    if _holds(scan, last):
+        return 0
+    before = file.seals(last.seal.number, last.seal.number)
+    return last.seal.events - next((older.seal.events for older in before if _holds(scan, older)), 0)
+
+
+def _holds(scan: LogScan, stored: Stored) -> bool:
+    return stored.position == 0 or scan.hash_at(stored.position) == stored.hash
+
+
+def _check_log(file: SealFile, last: Stored, signer: Signer) -> None:
+    """What goes on from a damaged log of seals would be a fork of it, signed by ourselves."""
+    signed = checkpoint_of(signer.verifier.open(last.note))
+    if merkle.root(signed.size, file.subtree) != signed.root:
+        raise NotSealed(f"the log of seals {_DAMAGED}")
+
+
+def _rebuild_log(file: SealFile, size: int) -> None:
+    """Make the subtrees of the log anew from the entries."""
+    file.clear_log()
+    for number in range(1, size + 1):
+        stored = file.at(number)
+        if stored is None:
+            raise NotSealed(f"seal {number} is missing in seals.db: restore it from a backup")
+        leaf = merkle.leaf_hash(stored.entry.encode())
+        file.put_subtrees(list(merkle.appended(number - 1, leaf, file.subtree)))
+
+
 @contextmanager
 def _opened(ledger: Path, seals: Path) -> Iterator[tuple[LogScan, SealFile]]:
     """The ledger in one snapshot, and seals.db in a transaction, nobody else sealing."""
@@ -112,7 +156,9 @@ def _opened(ledger: Path, seals: Path) -> Iterator[tuple[LogScan, SealFile]]:
         with turnstile, LogScan(ledger) as scan, closing(SealFile(seals, read_only=False)) as file:
             file.begin()
             try:
-                scan.begin_snapshot()
+                with closing(Turnstile(turnstile_path(ledger))) as writers, writers:
+                    # What was recorded before now is committed, so every later seal can be held to it.
+                    scan.begin_snapshot()
                 yield scan, file
                 file.commit()
             finally:
@@ -125,6 +171,8 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
     """Bring the tree from the seal `last`, or from nothing, to the ledger as it is now."""
     if last is None:
         file.clear_tree()
+    elif file.root() != Node(last.seal.root, last.seal.outstanding):
+        raise NotSealed(f"the tree {_DAMAGED}")
     events, accounts = (0, 0) if last is None else (last.seal.events, last.seal.accounts)
     file.collect(_changes(scan, 0 if last is None else last.position))
     groups: dict[int, bytes] = {}
@@ -136,11 +184,13 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
             group = group_of(number)
             groups = file.group(group)
         part = file.part(number)
+        if root_of_part(part) != groups.get(number, NOTHING):
+            raise NotSealed(f"part {number} of the tree {_DAMAGED}")
         for change in changes:
             at, found = place_of(change.key, part)
             before = unpack_leaf(part[at : at + LEAF_BYTES]) if found else None
-            sealed, head = (0, GENESIS) if before is None else (before.version, before.head)
-            _check_follows(sealed, head, change)
+            sealed = 0 if before is None else before.version
+            _check_follows(before, change)
             events += change.version - sealed
             accounts += before is None
             part = part[:at] + pack_leaf(change) + part[at + LEAF_BYTES * found :]
@@ -152,20 +202,19 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
 
 
 def _changes(scan: LogScan, after: int) -> Iterator[Change]:
-    for openid, version, head, credit, held, first, follows, agrees in scan.changed(after):
+    for openid, *found, agrees in scan.changed(after):
         if not agrees:
-            raise NotSealed(
-                f"the account row of {_text(openid)} is not what its last event says: see credit-ledger audit"
-            )
-        yield Change(account_key(openid), openid, version, head, credit, held, first, follows or GENESIS)
+            raise NotSealed(f"the account row of {_text(openid)} is not what its last event says: {_AUDIT}")
+        yield Change(account_key(openid), openid, *found)
 
 
-def _check_follows(version: int, head: bytes, change: Change) -> None:
+def _check_follows(before: Leaf | None, change: Change) -> None:
     """What was sealed of an account must still be there, or a seal would cover up that it was rewritten."""
+    version, head, held = (0, GENESIS, 0) if before is None else (before.version, before.head, before.held)
     if (change.first, change.follows) != (version + 1, head):
-        raise NotSealed(
-            f"{_text(change.openid)} no longer has the event {version} that was sealed: see credit-ledger audit"
-        )
+        raise NotSealed(f"{_text(change.openid)} no longer has the event {version} that was sealed: {_AUDIT}")
+    if change.held != held + change.more_held:
+        raise NotSealed(f"the account row of {_text(change.openid)} does not hold what its events do: {_AUDIT}")
 
 
 def _text(openid: bytes) -> str:

@@ -28,7 +28,10 @@ _NICENESS: Final = 10
     is_flag=True,
     help="Seal a ledger that lacks sealed events as it is; the seal says for ever how many were lost.",
 )
-def seal(background: bool, accept_loss: bool) -> None:
+@click.option(
+    "--rebuild", is_flag=True, help="Make the tree in seals.db anew from the ledger, if it was damaged."
+)
+def seal(background: bool, accept_loss: bool, rebuild: bool) -> None:
     """Seal all that was recorded since the last seal, now; the service does it every minute.
 
     A seal is a signed hash over every account and the total of their credit. Whoever keeps its note
@@ -41,7 +44,9 @@ def seal(background: bool, accept_loss: bool) -> None:
         with closing(SealFile(seals_path(data))) as file:
             origin = Verifier.of(file.vkey()).name
         signer = open_signer(signing_key_path(data), origin)
-        made = make_seal(ledger, seals_path(data), signer, microseconds_now(), accept_loss=accept_loss)
+        made = make_seal(
+            ledger, seals_path(data), signer, microseconds_now(), accept_loss=accept_loss, rebuild=rebuild
+        )
     if made is not None:
         click.echo(_line(made))
     elif not background:

@@ -10,6 +10,7 @@ import click
 
 from api.incoming import moment_us
 from api.settings import SettingError, data_directory, ledger_path
+from ledger.directory import settle
 from ledger.errors import LedgerFault
 
 # Exit statuses: 0 good, 1 wrong or refused, 2 the command line itself was wrong (click's own).
@@ -26,6 +27,7 @@ class Failure(click.ClickException):
 def the_ledger() -> Iterator[Path]:
     """The ledger's path; what goes wrong with it becomes one sentence."""
     try:
+        settle(data_directory())  # or what is written now would be moved aside by the next start
         yield ledger_path(data_directory())
     except (LedgerFault, SettingError, PermissionError) as fault:
         raise Failure(str(fault)) from None

@@ -353,6 +353,7 @@ class Export:
         come_to = [self.events, len(self.accounts), outstanding, root.hex()]
         require(said == come_to, f"seal {seal['number']} is not what the events before it come to")
         require(seal["sealed_at_us"] >= self.sealed_at_us, "the seal is older than the one before it")
+        require(seal["number"] == self.seals + 1, "the seals are not numbered 1, 2, 3 without a gap")
         self.seals, self.sealed, self.sealed_at_us = self.seals + 1, self.events, seal["sealed_at_us"]
         size, digest = 1, sha(b"\x00", entry.encode())
         while self.peaks and self.peaks[-1][0] == size:
@@ -423,6 +424,8 @@ def main() -> int:
     given = parser.parse_args()
     if bool(given.vkey) == given.trust_bundle_key:
         parser.error("give --vkey from a source that you trust, or --trust-bundle-key to take the file's word")
+    if given.receipt and given.what in ("seal", "consistency"):
+        parser.error("a receipt is held against a proof or an export")
     if given.openid and not (given.what == "proof" or given.proof):
         parser.error("--openid is for a proof")
     try:

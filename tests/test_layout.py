@@ -49,10 +49,10 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
         "log",
         "parallel",
         "projection",
-        "seal_file",
+        "sealed_leaf",
         "sums",
     },
-    "audit_trees": {"merkle", "seal_file", "sums"},
+    "audit_trees": {"errors", "merkle", "seal_file", "sealed_leaf", "sums"},
     "receipt_audit": {"audit_scan", "fault", "merkle", "note", "seal"},
     "seal_audit": {
         "audit_scan",
@@ -64,6 +64,7 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
         "receipt_audit",
         "seal",
         "seal_file",
+        "sealed_leaf",
         "sums",
     },
     "quick_audit": {
@@ -111,7 +112,8 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
     "sums": set(),
     "note": set(),
     "seal": {"errors", "merkle", "note", "sums"},
-    "seal_file": {"errors", "merkle", "note", "seal", "sqlite", "sums"},
+    "sealed_leaf": {"sums"},
+    "seal_file": {"errors", "seal", "sealed_leaf", "sqlite", "sums"},
     "directory": {"errors"},
     "file_system": {"errors"},
     "transfer": {"errors", "events", "log", "parallel", "seal_file"},
@@ -122,6 +124,7 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
         "events",
         "follow",
         "log",
+        "note",
         "parallel",
         "schema",
         "seal",
@@ -132,7 +135,7 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
     },
     "backup": {"directory", "errors", "parallel", "seal_file", "sqlite", "verify"},
     "restore": {"backup", "directory", "errors", "log", "merkle", "note", "parallel", "seal_file", "sqlite"},
-    "sealer": {"account", "errors", "log", "merkle", "note", "seal", "seal_file", "sqlite", "sums"},
+    "sealer": {"account", "log", "merkle", "note", "seal", "seal_file", "sealed_leaf", "sqlite", "sums"},
 }
 # `ledger.sqlite` is what access.db shares with the log: how a file is opened, and the turnstile.
 SEEN_FROM_OUTSIDE = {
