@@ -77,6 +77,8 @@ def _read_export(source: Path, ledger: Path, seals: Path, progress: Progress) ->
             header = _header.decode(first)
             if header.format != FORMAT:
                 raise ValueError(f"the format is {header.format!r}, this release reads {FORMAT!r}")
+            if header.vkey is not None and Verifier.of(header.vkey).name != origin_of(header.appid):
+                raise ValueError("its key is not that of its appid")
         except ValueError as error:
             raise BadExport(number, f"it is no header of an export: {error}") from None
         with closing(_Importer(header, ledger, seals)) as importer:
@@ -100,8 +102,6 @@ class _Importer:
     """Takes the lines behind the header, one after another; raises what is wrong with one."""
 
     def __init__(self, header: HeaderLine, ledger: Path, seals: Path) -> None:
-        if header.vkey is not None and Verifier.of(header.vkey).name != origin_of(header.appid):
-            raise ValueError("the key in the header is not of its appid")
         create(ledger, header.appid)
         if header.vkey is not None:
             seal_file.create(seals, header.vkey)

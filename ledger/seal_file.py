@@ -181,7 +181,8 @@ class SealFile(WritableFile):
     def leaves(self) -> Iterator[Leaf]:
         """All accounts of the last seal in order of their keys; keep a snapshot around it."""
         for (part,) in self.connection.execute("SELECT leaves FROM part ORDER BY part"):
-            yield from (unpack_leaf(part[at : at + LEAF_BYTES]) for at in range(0, len(part), LEAF_BYTES))
+            whole = len(part) - len(part) % LEAF_BYTES
+            yield from (unpack_leaf(part[at : at + LEAF_BYTES]) for at in range(0, whole, LEAF_BYTES))
 
     def parts(self) -> Iterator[tuple[int, bytes]]:
         """Every part as it is stored, in the order of their numbers."""

@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ledger.sqlite import IntegrityError, connect
-from tests.ledger_samples import APPID, assert_sound, log_of, sample_ledger, vandal
+from tests.ledger_samples import APPID, TRIGGERS, assert_sound, log_of, sample_ledger, settle_file
 
 COLUMNS = "openid, version, type, data, credit, key, fingerprint, recorded_at, hash"
 # oAnna's third event, rewritten: ten times the amount.
@@ -124,8 +125,10 @@ def test_every_such_statement_is_refused_on_a_connection_of_another_library_as_w
 
 def test_the_same_statements_do_their_damage_without_the_triggers(ledger: Path) -> None:
     """That the refusals above are the triggers' work, and not a mistake in the statements."""
-    with vandal(ledger):
-        pass
+    with closing(connect(ledger)) as connection:
+        for trigger in TRIGGERS:
+            connection.execute(f"DROP TRIGGER {trigger}")
+    settle_file(ledger)
     destructive = {
         name: statement
         for name, statement in TAMPERING.items()

@@ -123,7 +123,7 @@ def assert_same_answers(chance: Random, swept: Side, lazy: Side) -> None:
 
 def without_position(path: Path, openid: str) -> list[tuple[object, ...]]:
     rows = [row for row in log_of(path) if row.openid == openid.encode()]
-    return [tuple(getattr(row, name) for name in row.__struct_fields__ if name != "position") for row in rows]
+    return [tuple(getattr(row, name) for name in row._fields if name != "position") for row in rows]
 
 
 def live_through_the_same(chance: Random, swept: Side, lazy: Side, steps: int) -> None:

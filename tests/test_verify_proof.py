@@ -337,10 +337,12 @@ def _rechained(ledger: Ledger, directory: Path, openid: str, drop: int) -> Path:
                 new.execute(f"INSERT INTO event VALUES ({', '.join('?' * len(row))})", row)
         names = "openid, version, head, credit, held"
         spots = "SELECT e.openid, e.version, e.hash, e.credit, 0 FROM event e"
+        holds = dict(old.execute("SELECT openid, held FROM account").fetchall())
         columns = [row[1] for row in new.execute("PRAGMA table_info(account)")]
         assert set(names.split(", ")) <= set(columns)
         rows = new.execute(f"{spots} WHERE version = (SELECT max(version) FROM event WHERE openid = e.openid)")
-        for openid_, version, head, credit, held in rows.fetchall():
+        for openid_, version, head, credit, _ in rows.fetchall():
+            held = holds[openid_]
             known = {"openid": openid_, "version": version, "head": head, "credit": credit, "held": held}
             filled = [known.get(column, 0) for column in columns]
             new.execute(f"INSERT INTO account VALUES ({', '.join('?' * len(columns))})", filled)

@@ -1,0 +1,147 @@
+"""What seals.db keeps so that a seal is cheap: damaged, it is named, never signed, and made anew.
+
+And what a seal must not be misled by: a row that holds what no event does, a loss that is counted away, a clock
+that runs back.
+"""
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from api.receipts import ReceiptingCommitter
+from ledger.commands import GrantCredit, HoldCredit, RegisterUser, ReleaseHold, Submission
+from ledger.committer import ledger_committer
+from ledger.errors import LedgerFault
+from ledger.seal import NotSealed
+from ledger.sealer import make_seal
+from ledger.sqlite import connect
+from ledger.verify import Witness, audit
+from tests.ledger_samples import SINCE_US, vandal
+from tests.sealed import MINUTE_US, SIGNER, VKEY, happened, new_files, sealed
+
+PEOPLE = [f"o{number}" for number in range(30)]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    """Thirty people, two seals, and something behind the last of them."""
+    path = new_files(tmp_path)
+    happened(path, *(RegisterUser(openid, 7) for openid in PEOPLE))
+    sealed(path)
+    happened(path, *(GrantCredit(openid, 1, "gift", "k1") for openid in PEOPLE[:9]))
+    sealed(path)
+    return path
+
+
+def audited(ledger: Path) -> list[tuple[str, str]]:
+    report = audit(ledger, seals=ledger.with_name("seals.db"), witness=Witness(vkey=VKEY))
+    return [(fault.what, fault.detail) for fault in report.faults]
+
+
+def rebuilt(ledger: Path) -> None:
+    make_seal(ledger, ledger.with_name("seals.db"), SIGNER, SINCE_US + MINUTE_US, rebuild=True)
+
+
+DAMAGE = {
+    "a group's sum": "UPDATE crown SET root = CAST(substr(root, 1, 47) || x'07' AS BLOB)",
+    "a group's parts": "UPDATE crown SET parts = CAST(x'07' || substr(parts, 2) AS BLOB)",
+    "a group that is gone": "DELETE FROM crown WHERE place = (SELECT min(place) FROM crown)",
+    "a leaf": "UPDATE part SET leaves = CAST(substr(leaves, 1, 127) || x'07' AS BLOB)",
+    "a part that is cut": "UPDATE part SET leaves = substr(leaves, 1, 100)",
+    "a part elsewhere": "UPDATE part SET part = part + 1",
+    "parts that are gone": "DELETE FROM part",
+    "a subtree": "UPDATE subtree SET hash = zeroblob(32) WHERE level = 1",
+    "subtrees that are gone": "DELETE FROM subtree",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_tree_is_named_not_signed_and_made_anew(ledger: Path, damage: str) -> None:
+    assert audited(ledger) == []
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        connection.execute(damage)
+    assert {what for what, _ in audited(ledger)} == {"seal"}
+    happened(ledger, *(GrantCredit(openid, 1, "gift", "k2") for openid in PEOPLE))
+    with pytest.raises(LedgerFault, match=r"damaged|not the one that was signed|no longer has"):
+        sealed(ledger)
+    rebuilt(ledger)
+    assert audited(ledger) == []
+    happened(ledger, GrantCredit("o1", 1, "gift", "k3"))
+    assert sealed(ledger) is not None
+    assert audited(ledger) == []
+
+
+def test_a_tree_is_made_anew_without_a_new_seal_where_nothing_is_new(ledger: Path) -> None:
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        connection.execute("DELETE FROM part")
+    rebuilt(ledger)
+    assert audited(ledger) == []
+    with vandal(ledger) as connection:
+        connection.execute("UPDATE account SET held = 1, granted = granted + 1 WHERE openid = 'o3'")
+    with pytest.raises(NotSealed, match="o3 does not hold what its events do"):
+        rebuilt(ledger)
+
+
+def test_what_is_held_is_taken_from_the_events(ledger: Path) -> None:
+    happened(ledger, HoldCredit("o1", 5, "order", "h1"), HoldCredit("o2", 4, "order", "h1"))
+    assert sealed(ledger) is not None
+    happened(ledger, ReleaseHold("o1", 4, "cancelled", "r1"))
+    assert sealed(ledger) is not None
+    assert audited(ledger) == []
+    happened(ledger, GrantCredit("o2", 1, "gift", "k9"))
+    with vandal(ledger) as connection:
+        connection.execute("UPDATE account SET held = 5, granted = granted + 1 WHERE openid = 'o2'")
+    with pytest.raises(NotSealed, match="o2 does not hold what its events do"):
+        sealed(ledger)
+
+
+def test_lost_events_are_counted_even_where_others_took_their_places(ledger: Path) -> None:
+    older = ledger.with_name("older.db")
+    with closing(connect(ledger)) as connection:
+        connection.execute(f"VACUUM INTO '{older}'")
+    happened(ledger, *(GrantCredit(openid, 1, "gift", "k2") for openid in PEOPLE))
+    assert sealed(ledger) is not None
+    shutil.copy(older, ledger)
+    happened(ledger, *(GrantCredit(openid, 2, "gift", f"k{n}") for n in (3, 4) for openid in PEOPLE))
+    with pytest.raises(NotSealed, match="does not hold event"):
+        sealed(ledger)
+    made = sealed(ledger, accept_loss=True)
+    assert made is not None
+    assert made.seal.lost == len(PEOPLE)
+    assert audited(ledger) == []
+
+
+def test_an_empty_ledger_that_lost_all_goes_on_by_itself(tmp_path: Path) -> None:
+    path = new_files(tmp_path)
+    empty = path.with_name("empty.db")
+    with closing(connect(path)) as connection:
+        connection.execute(f"VACUUM INTO '{empty}'")
+    happened(path, RegisterUser("o1", 7))
+    sealed(path)
+    shutil.copy(empty, path)
+    made = sealed(path, accept_loss=True)
+    assert made is not None
+    assert (made.seal.events, made.seal.lost) == (0, 2)
+    happened(path, RegisterUser("o2", 7))
+    made = sealed(path)
+    assert made is not None
+    assert (made.seal.events, made.seal.lost) == (2, 0)
+
+
+def test_no_receipt_is_given_while_the_clock_is_behind_the_last_seal(ledger: Path) -> None:
+    """Held against that seal it would be evidence of a broken promise, and nobody broke one."""
+    sealed_at_us = SINCE_US + 60 * MINUTE_US
+    happened(ledger, GrantCredit("o1", 1, "gift", "k5"))
+    assert sealed(ledger, sealed_at_us) is not None
+    for clock_us, promised in ((sealed_at_us - 1, False), (sealed_at_us, True)):
+        committer = ReceiptingCommitter(
+            ledger_committer(ledger, clock_us=lambda at=clock_us: at), SIGNER, ledger.with_name("seals.db")
+        )
+        grant = Submission(GrantCredit("o2", 1, "gift", f"k{clock_us}"), "key:x")
+        for _ in range(2):
+            (outcome,) = committer.commit_when_free(lambda grant=grant: [grant])
+            assert not isinstance(outcome, Exception)
+            assert (outcome.receipt is not None) == (promised or outcome.replayed)
+        committer.close()
