@@ -22,9 +22,9 @@ from api.operation import (
     Received,
     Resource,
     Responder,
-    integer,
     moment,
     operation,
+    whole_number,
 )
 from api.outgoing import AccountView, EventPage, Written, view_account, view_page, view_written
 from api.problems import Problem
@@ -44,7 +44,7 @@ from ledger.commands import (
 )
 from ledger.committer import microseconds_now
 from ledger.errors import AccountNotFound
-from ledger.events import EVENT_TYPES, MAX_CREDIT
+from ledger.events import EVENT_TYPES
 from ledger.refusals import REFUSALS
 from ledger.statement import MAX_PAGE
 
@@ -55,22 +55,10 @@ OPERATE: Final = frozenset({"operate"})
 SCOPES: Final = READ | GRANT | SPEND | OPERATE
 
 DEFAULT_PAGE: Final = 20
-BEFORE: Final = Parameter(
-    "before",
-    "query",
-    {"type": "integer", "minimum": 1, "maximum": MAX_CREDIT},
-    "Only events with a version below this: `next_before` of the page before.",
-    integer(MAX_CREDIT),
-    f"an integer from 1 to {MAX_CREDIT}",
+BEFORE: Final = whole_number(
+    "before", "Only events with a version below this: `next_before` of the page before."
 )
-LIMIT: Final = Parameter(
-    "limit",
-    "query",
-    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE},
-    "How many events at most.",
-    integer(MAX_PAGE),
-    f"an integer from 1 to {MAX_PAGE}",
-)
+LIMIT: Final = whole_number("limit", "How many events at most.", MAX_PAGE, DEFAULT_PAGE)
 # The link from a page to the one after it; on the last page it is null.
 NEXT_PAGE: Final = "$response.body#/next_before"
 _TYPE: Final = Parameter(

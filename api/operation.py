@@ -232,6 +232,14 @@ DRY_RUN: Final = Parameter(
 )
 
 
+def whole_number(name: str, description: str, most: int = MAX_CREDIT, default: int | None = None) -> Parameter:
+    """A query parameter that is an integer from 1 to `most`."""
+    schema: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": most}
+    if default is not None:
+        schema["default"] = default
+    return Parameter(name, "query", schema, description, integer(most), f"an integer from 1 to {most}")
+
+
 def moment(name: str, description: str) -> Parameter:
     """A query parameter that is a time."""
     schema = {"type": "string", "format": "date-time"}

@@ -11,12 +11,12 @@ import msgspec
 
 from api.accounts import READ
 from api.incoming import Version
-from api.operation import NOBODY, USER, Parameter, Received, Resource, integer, operation
+from api.operation import NOBODY, USER, Received, Resource, operation, whole_number
 from api.outgoing import Count, Hash, Time
 from api.problems import Problem
 from ledger import merkle
 from ledger.errors import AccountNotFound
-from ledger.events import MAX_CREDIT, Recorded
+from ledger.events import Recorded
 from ledger.seal_file import SealFile, Stored
 from ledger.statement import rfc3339
 from ledger.sums import pack_path
@@ -104,30 +104,14 @@ class ProofView(msgspec.Struct):
     next_after: Annotated[Version, msgspec.Meta(description="send it as `after`; null: these are all")] | None
 
 
-_AFTER: Final = Parameter(
+_AFTER: Final = whole_number(
     "after",
-    "query",
-    {"type": "integer", "minimum": 1, "maximum": MAX_CREDIT},
     f"Only events with a version above this: `next_after` of the answer before. {_MAX_EVENTS} come at most.",
-    integer(MAX_CREDIT),
-    f"an integer from 1 to {MAX_CREDIT}",
 )
-_BEFORE: Final = Parameter(
-    "before",
-    "query",
-    {"type": "integer", "minimum": 1, "maximum": MAX_CREDIT},
-    "Only seals with a number below this: `next_before` of the page before.",
-    integer(MAX_CREDIT),
-    f"an integer from 1 to {MAX_CREDIT}",
+_BEFORE: Final = whole_number(
+    "before", "Only seals with a number below this: `next_before` of the page before."
 )
-_LIMIT: Final = Parameter(
-    "limit",
-    "query",
-    {"type": "integer", "minimum": 1, "maximum": _MAX_SEALS, "default": _DEFAULT_SEALS},
-    "How many seals at most.",
-    integer(_MAX_SEALS),
-    f"an integer from 1 to {_MAX_SEALS}",
-)
+_LIMIT: Final = whole_number("limit", "How many seals at most.", _MAX_SEALS, _DEFAULT_SEALS)
 
 
 class Seals(Resource):

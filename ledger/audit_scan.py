@@ -3,17 +3,13 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ledger.log import ACCOUNT, EVERYBODY, LogScan, Range, RawEvent, within_range
+from ledger.log import ACCOUNT, EVERYBODY, RAW, LogScan, Range, RawEvent, within_range
 from ledger.projection import Row
 from ledger.schema import schema_problems
 from ledger.sums import account_key
 
 # Only so many of what can be as many as there are events.
 _SHOWN: Final = 1000
-_EVENT: Final = (
-    "position, CAST(openid AS BLOB), version, CAST(type AS BLOB), CAST(data AS BLOB), credit,"
-    " CAST(key AS BLOB), fingerprint, recorded_at, hash"
-)
 
 
 class Extent(NamedTuple):
@@ -47,7 +43,7 @@ class AuditScan(LogScan):
     def strays(self) -> list[RawEvent]:
         """Rows with positions that the ledger never gives."""
         rows = self._connection.execute(
-            f"SELECT {_EVENT} FROM event NOT INDEXED WHERE position < 1 ORDER BY position LIMIT ?", (_SHOWN,)
+            f"SELECT {RAW} FROM event NOT INDEXED WHERE position < 1 ORDER BY position LIMIT ?", (_SHOWN,)
         ).fetchall()
         return [RawEvent._make(row) for row in rows]
 
@@ -65,7 +61,7 @@ class AuditScan(LogScan):
         """One event. An index says where it is, and every column is read from the table there: whoever asks
         compares openid and version."""
         row = self._connection.execute(
-            f"SELECT {_EVENT} FROM event NOT INDEXED WHERE position ="
+            f"SELECT {RAW} FROM event NOT INDEXED WHERE position ="
             " (SELECT position FROM event WHERE openid = CAST(? AS TEXT) AND version = ?)",
             (openid, version),
         ).fetchone()
@@ -74,7 +70,7 @@ class AuditScan(LogScan):
     def events_of(self, openid: bytes) -> Iterator[RawEvent]:
         """All events of one account, oldest first, found by the index."""
         for row in self._connection.execute(
-            f"SELECT {_EVENT} FROM event WHERE openid = CAST(? AS TEXT) ORDER BY version", (openid,)
+            f"SELECT {RAW} FROM event WHERE openid = CAST(? AS TEXT) ORDER BY version", (openid,)
         ):
             yield RawEvent._make(row)
 
@@ -146,7 +142,7 @@ class AuditScan(LogScan):
     def behind(self, position: int) -> Iterator[RawEvent]:
         """All events behind that position, in its order."""
         for row in self._connection.execute(
-            f"SELECT {_EVENT} FROM event NOT INDEXED WHERE position > ? ORDER BY position", (position,)
+            f"SELECT {RAW} FROM event NOT INDEXED WHERE position > ? ORDER BY position", (position,)
         ):
             yield RawEvent._make(row)
 

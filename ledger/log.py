@@ -12,7 +12,7 @@ from ledger.schema import open_ledger, other_projection
 from ledger.sqlite import SqliteError, WritableFile, file_problems
 
 EVENT: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
-_RAW: Final = (
+RAW: Final = (
     "position, CAST(openid AS BLOB), version, CAST(type AS BLOB), CAST(data AS BLOB), credit,"
     " CAST(key AS BLOB), fingerprint, recorded_at, hash"
 )
@@ -116,7 +116,7 @@ class Log(WritableFile):
     def event(self, openid: bytes, version: int) -> RawEvent | None:
         """One event as it is stored."""
         row = self.connection.execute(
-            f"SELECT {_RAW} FROM event WHERE openid = CAST(? AS TEXT) AND version = ?", (openid, version)
+            f"SELECT {RAW} FROM event WHERE openid = CAST(? AS TEXT) AND version = ?", (openid, version)
         ).fetchone()
         return None if row is None else RawEvent(*row)
 
@@ -198,7 +198,7 @@ class LogScan:
         """As `chunk`, without names: naming them takes longer than reading them."""
         where, bounds = within_range(within)
         rows: list[EventRow] = self._connection.execute(
-            f"SELECT {_RAW} FROM event NOT INDEXED"
+            f"SELECT {RAW} FROM event NOT INDEXED"
             f" WHERE position > :after AND position <= :until{where} ORDER BY position LIMIT :rows",
             {"after": after, "until": until, "rows": _SCAN_ROWS, **bounds},
         ).fetchall()

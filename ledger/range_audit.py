@@ -3,9 +3,7 @@
 Accounts are independent of each other, so ranges are, and each can have a process and a snapshot of its own.
 """
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,7 +13,7 @@ from ledger.audit_scan import AuditScan
 from ledger.fault import Fault, text_of
 from ledger.follow import CORRECTS, Corrections, Wrong, corrected_version, follow
 from ledger.log import AFTER_ALL, EventRow, Range, RawEvent
-from ledger.parallel import Tick
+from ledger.parallel import Tick, without_collection
 from ledger.projection import Difference, to_row
 from ledger.sealed_leaf import Change, pack_leaf
 from ledger.sums import account_key
@@ -191,7 +189,7 @@ class RangeFold:
 def audit_range(path: Path, cuts: list[Cut], until: int, within: Range, tick: Tick) -> RangeReport:
     """Read the events of the accounts in `within`, up to position `until` and what came meanwhile, and compare
     the account rows and indexes with them in one snapshot."""
-    with AuditScan(path) as scan, _no_collector():
+    with AuditScan(path) as scan, without_collection():
         fold = RangeFold(scan, cuts)
         while True:
             rows = scan.event_rows(fold.position, within, until)
@@ -218,18 +216,6 @@ def audit_range(path: Path, cuts: list[Cut], until: int, within: Range, tick: Ti
         faults,
         {account_key(openid) for openid in fold.faults},
     )
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Python would look through all accounts again and again for cycles, and an account has none."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _catch_up(fold: RangeFold, scan: AuditScan, within: Range, after: int, until: int) -> None:

@@ -4,7 +4,6 @@ Nothing that was decided is decided again, no event is written, nothing is sent.
 the rows are built beside the live ones in short transactions, and at the end the two tables change names.
 """
 
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from ledger.projection import COLUMNS, PROJECTION, Difference
 from ledger.replay_range import fold_and_compare, fold_and_write, head_faults
 from ledger.seal_file import Stored
 from ledger.sealed_root import Leaves, Proof, last_seal, prove, seal_at
-from ledger.sqlite import UNREADABLE
+from ledger.sqlite import UNREADABLE, Turnstile
 
 # So many accounts a process holds at a time; each range is a reading of the whole table.
 _ACCOUNTS_IN_RANGE: Final = 150_000
@@ -281,12 +280,10 @@ def _reading(path: Path) -> Iterator[None]:
 def _alone(path: Path) -> Iterator[None]:
     """Only one replay writes at a time, and none while the files are being exchanged for others."""
     shared = directory.share(path.parent)
-    descriptor = os.open(path.with_name("replay.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise LedgerUnusable(f"another replay is at work on {path}: wait until it is done") from None
+        with closing(Turnstile(path.with_name("replay.lock"))) as lock:
+            if not lock.take_if_free():
+                raise LedgerUnusable(f"another replay is at work on {path}: wait until it is done")
+            yield
     finally:
-        os.close(descriptor)
         os.close(shared)

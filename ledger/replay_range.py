@@ -1,8 +1,7 @@
 """Replay's work on one range of the accounts: what a process of its own does, and reports."""
 
-import gc
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,7 @@ from ledger.beside import AT_ONCE, NEXT, Beside, FoldScan
 from ledger.fault import Fault, text_of
 from ledger.fold import Fold
 from ledger.log import AFTER_ALL, BEFORE_ALL, Range
-from ledger.parallel import Tick
+from ledger.parallel import Tick, without_collection
 from ledger.projection import Difference
 from ledger.sealed_root import Leaves
 
@@ -29,7 +28,7 @@ class Part(msgspec.Struct, frozen=True):
 
 def fold_and_compare(path: Path, cut: int | None, end: int, compared: bool, within: Range, tick: Tick) -> Part:
     """Fold up to the sealed position `cut`, keep the leaves, go on to `end`, and compare as of some moment."""
-    with FoldScan(path) as scan, _without_collection():
+    with FoldScan(path) as scan, without_collection():
         fold, leaves = Fold(), None
         if cut is not None:
             _take_all(scan, fold, within, BEFORE_ALL, cut, tick)
@@ -44,7 +43,7 @@ def fold_and_compare(path: Path, cut: int | None, end: int, compared: bool, with
 
 def fold_and_write(path: Path, run: str, end: int, within: Range, tick: Tick) -> Part:
     """Fold up to `end` and write the rows; the last transaction says that the range is done."""
-    with FoldScan(path) as scan, closing(Beside(path, run)) as beside, _without_collection():
+    with FoldScan(path) as scan, closing(Beside(path, run)) as beside, without_collection():
         fold = Fold()
         _take_all(scan, fold, within, BEFORE_ALL, end, tick)
         # In order of the key, or every transaction rewrites half of the pages.
@@ -100,15 +99,3 @@ def _take_all(
         fold.take(facts)
         if tick is not None:
             tick(len(facts))
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """A fold makes millions of objects and not one cycle: looking for cycles would take half of its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
