@@ -4,6 +4,7 @@ While it builds, they are the table `account_next`; after the swap the rows that
 The row of the table `replay` says which of the two is there. Nobody else reads or writes these tables.
 """
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +87,8 @@ class FoldScan(LogScan):
         before = rows[1][0] if len(rows) == 2 else GENESIS
         try:
             return bool(digest != event_hash(before, openid, *columns))
-        except (TypeError, AttributeError, OverflowError):  # where pages were damaged, a column can be anything
+        # Where pages were damaged, a column can be anything.
+        except (TypeError, AttributeError, OverflowError, struct.error):
             return True
 
     def first_position(self) -> int:

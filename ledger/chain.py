@@ -1,5 +1,7 @@
 """The chain of one account: what is hashed, and how an event is linked to the one before it."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
 from typing import Final
@@ -11,14 +13,8 @@ from ledger.sums import account_key
 # Says what is hashed, so that no event can be taken for a node of some other tree; 0x00 and 0x01 are left
 # to the leaves and nodes of Merkle trees (RFC 6962).
 _EVENT_DOMAIN: Final = b"\x02"
-_ABSENT: Final = b"\xff\xff\xff\xff"
-# Whatever has a length of its own, behind its length; packed in few calls, because an audit hashes every event.
-_ACCOUNT: Final = Struct(">4s32sIQI").pack
-_COUNTED: Final = Struct(">IQI").pack
-_LENGTH: Final = Struct(">I").pack
-_END: Final = Struct(">4s32sIQ").pack
-_INTEGER: Final = Struct(">IQ").pack
-_DIGEST: Final = _LENGTH(32)
+# Lengths: of a digest, of an integer, and of what is not there.
+_DIGEST, _INTEGER, _ABSENT = 32, 8, 0xFFFFFFFF
 
 
 def link(
@@ -95,15 +91,40 @@ def chained(
     fingerprint: bytes | None,
     recorded_at_us: int,
 ) -> bytes:
-    """`event_hash` for whoever has `account`, the SHA-256 of the openid, at hand."""
-    begin = _EVENT_DOMAIN, _LENGTH(len(previous)), previous
-    middle = _ACCOUNT(_DIGEST, account, 8, version, len(type_name)), type_name, _LENGTH(len(data)), data
-    if key is not None and fingerprint is not None and len(fingerprint) == 32:
-        end = _COUNTED(8, credit, len(key)), key, _END(_DIGEST, fingerprint, 8, recorded_at_us)
-    else:
-        end = _INTEGER(8, credit), _part(key) + _part(fingerprint), _INTEGER(8, recorded_at_us)
-    return sha256(b"".join((*begin, *middle, *end))).digest()
+    """`event_hash` for whoever has `account`, the SHA-256 of the openid, at hand.
+
+    Raises TypeError or struct.error where a damaged column is no text, or no count.
+    """
+    key_bytes = b"" if key is None else key
+    fingerprint_bytes = b"" if fingerprint is None else fingerprint
+    lengths = len(previous), len(type_name), len(data), len(key_bytes), len(fingerprint_bytes)
+    packed = _packer(lengths)(
+        _EVENT_DOMAIN,
+        len(previous),
+        previous,
+        _DIGEST,
+        account,
+        _INTEGER,
+        version,
+        len(type_name),
+        type_name,
+        len(data),
+        data,
+        _INTEGER,
+        credit,
+        _ABSENT if key is None else len(key_bytes),
+        key_bytes,
+        _ABSENT if fingerprint is None else len(fingerprint_bytes),
+        fingerprint_bytes,
+        _INTEGER,
+        recorded_at_us,
+    )
+    return sha256(packed).digest()
 
 
-def _part(text: bytes | None) -> bytes:
-    return _ABSENT if text is None else _LENGTH(len(text)) + text
+@lru_cache(4096)
+def _packer(lengths: tuple[int, ...]) -> Callable[..., bytes]:
+    """Packs an event whose parts of any length have these; a few hundred combinations occur. One call for all
+    parts, because an audit hashes every event."""
+    previous, type_name, data, key, fingerprint = lengths
+    return Struct(f">cI{previous}sI32sIQI{type_name}sI{data}sIQI{key}sI{fingerprint}sIQ").pack

@@ -5,12 +5,11 @@ are right, and that nothing else was tampered with, is the audit's to say.
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any, Final
 
 from ledger.account import GENESIS, Account, Balance, apply, broken_invariant
 from ledger.errors import CorruptEvent
-from ledger.events import MAX_CREDIT, Event, decode
+from ledger.events import MAX_CREDIT, decode_stored
 from ledger.fault import Fault, text_of
 from ledger.projection import Row, to_row
 
@@ -21,12 +20,6 @@ Fact = tuple[Any, ...]
 _State = tuple[int, bytes, int, int, Balance]
 _NOBODY: Final[_State] = (0, GENESIS, 0, 0, Balance())
 _HASH_BYTES: Final = len(GENESIS)
-
-
-@lru_cache(8192)
-def _decoded(type_name: bytes, data: bytes) -> Event:
-    """Kept, because many events say the same: registrations, the grants of a campaign, a day's check-ins."""
-    return decode(type_name.decode(), data)
 
 
 def nobody(_openid: bytes) -> Account | None:
@@ -59,7 +52,7 @@ class Fold:
                 if state is None:
                     state = self._found(openid)
                 before, _, registered_at_us, last_us, balance = state
-                balance = apply(balance, version, _decoded(type_name, data))
+                balance = apply(balance, version, decode_stored(type_name, data))
                 wrong = (
                     version != before + 1
                     or balance.credit != credit

@@ -1,5 +1,6 @@
 """Following one account's events: whether a row is the one that can come next, and the account after it."""
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -18,7 +19,7 @@ from ledger.events import (
     HoldReleased,
     Parts,
     SpendReversed,
-    decode,
+    decode_stored,
     encode,
 )
 from ledger.lapse import DEADLINE, next_lapse
@@ -78,12 +79,12 @@ def follow(account: Account, row: EventRow, key_of_account: bytes | None = None)
             fingerprint,
             recorded_at_us,
         )
-    except TypeError:
+    except (TypeError, struct.error):
         raise Wrong("changed", "its key or fingerprint is not stored as text or bytes") from None
     if digest != stored:
         raise Wrong("changed", f"its columns hash to {digest.hex()}, stored is {stored.hex()}")
     try:
-        event = decode(type_name.decode(), data)
+        event = decode_stored(type_name, data)
     except (CorruptEvent, UnicodeDecodeError) as error:
         raise Wrong("data", str(error)) from None
     if recorded_at_us < account.recorded_at_us:
@@ -122,7 +123,7 @@ class Corrections:
         """Raise Wrong unless `row`, which follows `before`, corrects what there is to correct."""
         if row.type not in CORRECTS:
             return
-        event = decode(row.type.decode(), row.data)
+        event = decode_stored(row.type, row.data)
         if isinstance(event, SpendReversed):
             self._check_reversal(row, event)
         elif isinstance(event, GrantRevoked):
@@ -172,7 +173,7 @@ class Corrections:
         found = self._find(row.openid, version) if version < row.version else None
         if found is None or (found.openid, found.version) != (row.openid, version):
             return None
-        return decode(found.type.decode(), found.data)
+        return decode_stored(found.type, found.data)
 
 
 def corrected_version(row: RawEvent) -> int:

@@ -26,7 +26,7 @@ _UPDATE_ACCOUNT: Final = f"UPDATE account SET {_SET} WHERE openid = ?"
 _INSERT_ACCOUNT: Final = f"INSERT INTO account ({', '.join(COLUMNS)}, openid) VALUES ({', '.join(PLACES)}, ?)"
 FIND_ACCOUNT: Final = f"SELECT {ACCOUNT} FROM account WHERE openid = ?"
 _FIND_KEY: Final = f"SELECT {EVENT} FROM event WHERE openid = ? AND key = ?"
-_SCAN_ROWS: Final = 10_000
+_SCAN_ROWS: Final = 1000
 # Below every position, also those that only damage or an intruder leaves.
 BEFORE_ALL: Final = -(2**63)
 AFTER_ALL: Final = 2**63 - 1
@@ -188,7 +188,7 @@ class LogScan:
         return [Range(low, high) for low, high in zip(lows, [*lows[1:], None], strict=True)]
 
     def chunk(self, after: int, within: Range = EVERYBODY, until: int = AFTER_ALL) -> list[RawEvent]:
-        """Up to 10,000 rows of `within` behind position `after` and up to `until`, in order.
+        """Up to 1,000 rows of `within` behind position `after` and up to `until`, in order.
 
         No read transaction outlives the call.
         """

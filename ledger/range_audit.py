@@ -96,7 +96,7 @@ class RangeFold:
         before = self.position
         accounts, keys = self.accounts, self.keys
         for row in rows:
-            position, openid, version, type_name, _, _, key, *_ = row
+            position, openid, version, type_name, _, _, key, _, _, digest = row
             if position <= self.position:
                 continue  # only in a damaged file, and SQLite's own check says so
             while self._cut_at is not None and position > self._cut_at:
@@ -115,16 +115,15 @@ class RangeFold:
                 account = Account(text_of(openid))
                 keys[openid] = account_key(openid)
             try:
-                after = follow(account, row, keys[openid])
+                accounts[openid] = after = follow(account, row, keys[openid])
                 if type_name in CORRECTS:
                     self._take_correction(account, RawEvent._make(row))
             except Wrong as wrong:
                 self._blame(account, openid, position, wrong)
             else:
-                accounts[openid] = after
                 self._count(account.balance, after)
             while position == self._cut_at:
-                self._pass_cut(row[-1])
+                self._pass_cut(digest)
         return self.position > before
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ from ledger.events import (
     HoldReleased,
     Parts,
     SpendReversed,
-    decode,
+    decode_stored,
 )
 from ledger.lapse import next_lapse
 from ledger.log import BEFORE_ALL, LogScan, Range, RawEvent
@@ -142,7 +142,7 @@ class _Tally:
         try:
             if row.version != version + 1:
                 raise CorruptEvent(f"version {version + 1} is not where it should be")
-            event = decode(row.type.decode(), row.data)
+            event = decode_stored(row.type, row.data)
             balance = self._count(row.openid.decode(), row.version, event, balance, row.recorded_at_us)
         except (CorruptEvent, UnicodeDecodeError) as error:
             raise CorruptEvent(

@@ -28,6 +28,8 @@ from ledger.events import (
     decode,
     encode,
 )
+from ledger.follow import Wrong, follow
+from ledger.log import RawEvent
 
 FIELDS: dict[str, object] = {
     "previous": bytes(range(32)),
@@ -137,6 +139,33 @@ def test_a_row_is_linked_to_the_one_before_it_and_becomes_the_head() -> None:
         recorded_at_us=9,
         balance=Balance(credit=7, granted=7),
     )
+
+
+# What a damaged page can have in a column, by its name in a row as the audit reads it.
+OF_ANOTHER_TYPE = [
+    ("openid", None),
+    ("type", 7),
+    ("data", None),
+    ("credit", b"5"),
+    ("credit", -1),
+    ("key", 7),
+    ("key", "text"),
+    ("fingerprint", 7),
+    ("fingerprint", "text"),
+    ("recorded_at_us", "now"),
+    ("hash", None),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), OF_ANOTHER_TYPE)
+def test_a_column_of_another_type_makes_a_changed_event_and_no_crash(column: str, value: object) -> None:
+    _, account = link(Account("oAnna"), UserRegistered(), None, None, 5)
+    granted, _ = link(account, CreditGranted(5, "gift", "key:a"), "k1", bytes(32), 6)
+    row = RawEvent(2, b"oAnna", 2, b"CreditGranted", granted.data, 5, b"k1", bytes(32), 6, granted.hash)
+    assert follow(account, row).head == granted.hash
+    with pytest.raises(Wrong) as wrong:
+        follow(account, row._replace(**{column: value}))
+    assert wrong.value.what == "changed"
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=10))
