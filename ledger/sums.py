@@ -5,7 +5,11 @@ it hangs: the tree is a binary trie over the bits of the keys, the first bit at 
 on one side is left out, so the root depends on nothing but the set of leaves.
 
     leaf = SHA-256(0x00, key, version, head, credit, held)
-    node = SHA-256(0x01, left hash, left sum, right hash, right sum), its sum the sum of both
+    node = SHA-256(0x01, depth, left hash, left sum, right hash, right sum), its sum the sum of both
+
+The depth says which bit divides at a node. It is hashed, so it is not for whoever shows a path to choose: from
+a root, each key has one way to go, and that ends at one leaf. So of each account one leaf at most can be proved
+in a root, also where whoever made it put in two.
 
 Sums are of 16 bytes, so no number of accounts can make one run over, and none is negative.
 """
@@ -21,6 +25,8 @@ _LEAF: Final = struct.Struct(">c32sQ32sQQ")
 HASH_BYTES: Final = 32
 SUM_BYTES: Final = 16
 NODE_BYTES: Final = HASH_BYTES + SUM_BYTES
+# What is hashed first of a node at each depth; made once, because seals and audits hash very many.
+_BRANCH: Final = tuple(bytes((1, depth)) for depth in range(KEY_BITS))
 
 
 class Node(bytes):
@@ -63,9 +69,10 @@ def leaf(key: bytes, version: int, head: bytes, credit: int, held: int) -> Node:
     return Node(sha256(_LEAF.pack(b"\x00", key, version, head, credit, held)).digest(), credit)
 
 
-def join(left: bytes, right: bytes) -> Node:
+def join(depth: int, left: bytes, right: bytes) -> Node:
+    """The node at `depth`, 0 to 255, over both its sides."""
     total = int.from_bytes(left[HASH_BYTES:], "big") + int.from_bytes(right[HASH_BYTES:], "big")
-    return Node(sha256(b"\x01" + left + right).digest(), total)
+    return Node(sha256(_BRANCH[depth] + left + right).digest(), total)
 
 
 def _node(packed: bytes) -> Node:
@@ -87,10 +94,10 @@ def root_of(entries: Entries) -> Node:
     def close(depth: int) -> None:
         """Join, from the right, all that part deeper."""
         while depths and depths[-1] > depth:
-            depths.pop()
+            branch = _BRANCH[depths.pop()]
             right, total = nodes.pop(), totals.pop()
             totals[-1] += total
-            nodes[-1] = sha256(b"\x01" + nodes[-1] + right).digest() + totals[-1].to_bytes(SUM_BYTES, "big")
+            nodes[-1] = sha256(branch + nodes[-1] + right).digest() + totals[-1].to_bytes(SUM_BYTES, "big")
 
     for key, node in entries:
         if nodes:
@@ -126,7 +133,7 @@ def climb(key: int, node: Node, path: Sequence[Step]) -> Node:
             raise ValueError("a path leads from the depth of its leaf to the root")
         depth = step.depth
         on_the_right = key & 1 << (KEY_BITS - 1 - depth)
-        node = join(step.other, node) if on_the_right else join(node, step.other)
+        node = join(depth, step.other, node) if on_the_right else join(depth, node, step.other)
     return node
 
 

@@ -225,9 +225,10 @@ def chained(*columns: Any) -> bytes:
 
 
 def join(depth: int, left: Any, right: Any) -> Any:
-    """A node of the sum tree: it commits to the sums of both its sides."""
+    """A node of the sum tree: it commits to the sums of both its sides, and to the bit that divides them."""
+    # From a root each key so has one way to go: no second leaf of an account can be shown to somebody else.
     sums = left.sum.to_bytes(16, "big"), right.sum.to_bytes(16, "big")
-    digest = sha(b"\x01", left.hash, sums[0], right.hash, sums[1])
+    digest = sha(bytes((1, depth)), left.hash, sums[0], right.hash, sums[1])
     return Node(left.key, depth, digest, left.sum + right.sum, left, right)
 
 

@@ -504,7 +504,7 @@ def steps_of_proof(proof: dict[str, Any], receipt: dict[str, Any], openid: str) 
     assert length == len(path) - 34
     if not key[depth // 8] >> 7 - depth % 8 & 1:
         sides.reverse()
-    assert hashed("root", b"\1" + sides[0] + sides[1]).hex() == proof["seal"]["root"]
+    assert hashed("root", bytes((1, depth)) + sides[0] + sides[1]).hex() == proof["seal"]["root"]
     for name, entry, note in (
         ("entry of the seal", proof["seal"]["entry"], proof["seal"]["note"]),
         ("entry of the receipt", receipt_entry(receipt), receipt["note"]),

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -40,8 +41,12 @@ def _defined(entries: list[tuple[int, Node]], depth: int = 0) -> Node:
     if not left or not right:
         return _defined(left or right, depth + 1)
     one, other = _defined(left, depth + 1), _defined(right, depth + 1)
-    packed = one.hash + one.sum.to_bytes(16, "big") + other.hash + other.sum.to_bytes(16, "big")
-    return Node(hashlib.sha256(b"\x01" + packed).digest(), one.sum + other.sum)
+    return _branch(depth, one, other)
+
+
+def _branch(depth: int, left: Node, right: Node) -> Node:
+    packed = left.hash + left.sum.to_bytes(16, "big") + right.hash + right.sum.to_bytes(16, "big")
+    return Node(hashlib.sha256(b"\x01" + bytes([depth]) + packed).digest(), left.sum + right.sum)
 
 
 def _verifiers_leaf(key: int, node: Node) -> tuple[object, ...]:
@@ -68,7 +73,7 @@ def test_the_verifiers_tree_is_the_same_in_whatever_order_it_grows(
 ) -> None:
     tree = None
     entries = _entries(leaves)
-    again = [(key, join(node, node)) for key, node in entries]  # what stood there before
+    again = [(key, join(0, node, node)) for key, node in entries]  # what stood there before
     for key, node in [*chance.sample(again, len(again)), *chance.sample(entries, len(entries))]:
         tree = verify_proof.put(tree, _verifiers_leaf(key, node))
     assert (Node(tree.hash, tree.sum) if tree else NOTHING) == root_of(entries)
@@ -98,17 +103,32 @@ def test_any_changed_bit_of_a_path_leads_elsewhere(leaves: dict[int, int], data:
         top = _verifier_climbs(key, node, bytes(packed))
     except ValueError:
         return
-    depth_changed = [step.depth for step in path_of(key, entries)] != _depths(bytes(packed))
-    # The depth only says which side is ours: one that says the same leads to the same root.
-    assert top != root_of(entries) or depth_changed
+    assert top != root_of(entries)
 
 
-def _depths(packed: bytes) -> list[int]:
-    found = []
-    while packed:
-        found.append(packed[0])
-        packed = packed[34 + packed[1] :]
-    return found
+@pytest.mark.parametrize(
+    "climbs",
+    [climb, lambda key, node, path: _verifier_climbs(key, node, pack_path(path))],
+    ids=["ledger", "verifier"],
+)
+@pytest.mark.parametrize("depth", [1, 2, 7, 8, 100, 255])
+def test_of_two_leaves_of_one_account_in_a_root_one_can_be_proved_whatever_depth_is_claimed(
+    climbs: Callable[[int, Node, list[Step]], Node], depth: int
+) -> None:
+    """A dishonest operator makes the root by hand, over what he shows to one and what he shows to another."""
+    openid = account_key(b"oAnna")
+    key = int.from_bytes(openid, "big")
+    leaves = [leaf(openid, 2, bytes(32), 100, 0), leaf(openid, 1, bytes(32), 5, 0)]
+    others = leaf(account_key(b"oBo"), 1, bytes(32), 7, 0)
+    both = _branch(depth, leaves[0], leaves[1])
+    root = _branch(0, others, both) if key >> 255 else _branch(0, both, others)
+    ways = [(at, claimed) for at in (0, 1) for claimed in range(1, 256)]
+    shown = [
+        (at, claimed)
+        for at, claimed in ways
+        if climbs(key, leaves[at], [Step(claimed, leaves[1 - at]), Step(0, others)]) == root
+    ]
+    assert shown == [(key >> 255 - depth & 1, depth)]
 
 
 @settings(deadline=None, max_examples=60)
@@ -137,7 +157,7 @@ def test_each_part_of_a_leaf_is_in_its_hash() -> None:
 def test_a_negative_or_overlong_sum_cannot_be_hashed() -> None:
     for bad in (-1, 2**128):
         with pytest.raises(OverflowError):
-            join(Node(bytes(32), bad), Node(bytes(32), 1))
+            join(0, Node(bytes(32), bad), Node(bytes(32), 1))
 
 
 STEP = bytes((7, 1, 5)) + bytes(32)

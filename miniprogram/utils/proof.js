@@ -107,7 +107,8 @@ function checkSeal({ vkey, seal: { entry, note }, inclusion }, verifier) {
 }
 
 /**
- * That the account's leaf is in the sum tree of the seal, and its credit in the sum.
+ * That the account's leaf is in the sum tree of the seal, and its credit in the sum. Each node's hash covers the
+ * depth too, so the root says at which bit to turn where, and has no place for a second leaf of the account.
  * @param {Proof} proof
  * @param {Seal} seal
  */
@@ -128,7 +129,7 @@ function checkTree({ openid_hash, version, head, credit, held, path }, seal) {
       const other = concat(steps.slice(behind, behind + 32), otherSum);
       const own = concat(digest, sum);
       const isRight = (key[depth >> 3] >> (7 - (depth & 7))) & 1;
-      digest = hash(isRight ? concat([1], other, own) : concat([1], own, other));
+      digest = hash(concat([1, depth], ...(isRight ? [other, own] : [own, other])));
       sum = add128(sum, otherSum);
       at = behind + 32;
     }

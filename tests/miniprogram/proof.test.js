@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import { test } from 'node:test';
 import { launch } from './device.js';
-import { consistencyPath, eventHash, inclusionPath, SealedLedger, Signer, treeHash } from './sealing.js';
+import { bitAt, consistencyPath, eventHash, inclusionPath, join, SealedLedger, Signer, step, treeHash } from './sealing.js';
 
 const device = launch({ origin: 'http://127.0.0.1:9' });
 const bytes = device.load('utils/bytes');
@@ -422,9 +422,42 @@ test('the operator himself cannot sign a seal that is not what its entry says', 
   assert.throws(signed((entry) => entry.replace(/root .*/, `root ${'00'.repeat(32)}`)), fails('tree'));
   // One step more, at the depth of the root again: the same leaf would be in two places.
   const depth = Buffer.from(mine.proof(ME).path, 'base64').readUInt8(0);
-  const step = Buffer.concat([Buffer.of(depth, 0), Buffer.alloc(32)]);
-  const twice = (path) => Buffer.concat([step, Buffer.from(path, 'base64')]).toString('base64');
+  const more = step(depth, { hash: Buffer.alloc(32), sum: 0n });
+  const twice = (path) => Buffer.concat([more, Buffer.from(path, 'base64')]).toString('base64');
   assert.throws(signed((entry) => entry, twice), fails('malformed'));
+});
+
+test('of two leaves of my account in one root, one can be proved, whatever the depth that its path claims', () => {
+  // A lie that is signed: what I have, and what I had before my last event, in one tree under one seal.
+  const ledgers = [5, 0].map((amount) => {
+    const ledger = new SealedLedger(mine.signer);
+    ledger.register(ME, 100);
+    if (amount > 0) ledger.grant(ME, amount);
+    ledger.seal();
+    return ledger;
+  });
+  const leaves = ledgers.map((ledger) => ledger.leaf(ME));
+  const depths = [0, 1, 2, 3, 7, 8, 254, 255];
+  const sides = depths.map((depth) => bitAt(leaves[0].key, depth));
+  assert.deepEqual([...new Set(sides)].sort(), [0, 1]);
+  for (const [at, depth] of depths.entries()) {
+    const { hash: root, sum } = join(depth, ...leaves);
+    const entry = ledgers[0].entries[0].toString()
+      .replace(/outstanding .*/, `outstanding ${sum}`).replace(/root .*/, `root ${root.toString('hex')}`);
+    const proved = [];
+    for (const [side, ledger] of ledgers.entries()) {
+      ledger.entries = [Buffer.from(entry)];
+      for (const claimed of depths) {
+        const proof = { ...ledger.proof(ME), path: step(claimed, leaves[1 - side]).toString('base64') };
+        try {
+          proved.push([side, claimed, check(proof).proved.credit]);
+        } catch (error) {
+          fails('tree')(error);
+        }
+      }
+    }
+    assert.deepEqual(proved, [[sides[at], depth, [105, 100][sides[at]]]]);
+  }
 });
 
 test('types of a later service are taken over, and not said to have been added up', () => {

@@ -62,7 +62,20 @@ export class Signer {
   }
 }
 
-const bitAt = (key, depth) => (key[depth >> 3] >> (7 - (depth & 7))) & 1;
+export const bitAt = (key, depth) => (key[depth >> 3] >> (7 - (depth & 7))) & 1;
+
+/** The node of the sum tree at `depth`, over two (`{hash, sum}`). */
+export const join = (depth, left, right) => ({
+  hash: sha256(byte(1), byte(depth), left.hash, number(left.sum, 16), right.hash, number(right.sum, 16)),
+  sum: left.sum + right.sum,
+});
+
+/** The step of a path that leads over a node at `depth`, with `other` on the other side. */
+export function step(depth, other) {
+  const digits = other.sum === 0n ? '' : other.sum.toString(16);
+  const sum = Buffer.from(digits.padStart(digits.length + (digits.length % 2), '0'), 'hex');
+  return Buffer.concat([byte(depth), byte(sum.length), sum, other.hash]);
+}
 
 /** The subtree over `leaves` (`{key, hash, sum}`), with the steps to it from the leaf of `key` in `path`. */
 function sumTree(leaves, key, path, depth = 0) {
@@ -71,12 +84,8 @@ function sumTree(leaves, key, path, depth = 0) {
   if (!sides[0].length || !sides[1].length) return sumTree(leaves, key, path, depth + 1);
   const holds = (side) => side.some((leaf) => leaf.key.equals(key));
   const [left, right] = sides.map((side) => sumTree(side, key, holds(side) ? path : [], depth + 1));
-  const other = holds(sides[0]) ? right : left;
-  const digits = other.sum === 0n ? '' : other.sum.toString(16);
-  const sum = Buffer.from(digits.padStart(digits.length + (digits.length % 2), '0'), 'hex');
-  path.push(Buffer.concat([byte(depth), byte(sum.length), sum, other.hash]));
-  const hash = sha256(byte(1), left.hash, number(left.sum, 16), right.hash, number(right.sum, 16));
-  return { hash, sum: left.sum + right.sum };
+  path.push(step(depth, holds(sides[0]) ? right : left));
+  return join(depth, left, right);
 }
 
 /** What chains an event of `openid` to the one before it, whose hash is `previous`. */
