@@ -19,6 +19,8 @@ _LEAF: Final = struct.Struct(f">32sQ32sQ{NODE_BYTES}s")
 LEAF_BYTES: Final = _LEAF.size
 _NODE_AT: Final = LEAF_BYTES - NODE_BYTES
 _KEY_BYTES: Final = KEY_BITS // 8
+# What the sum tree needs of it: key and node.
+_ENTRY: Final = struct.Struct(f">{_KEY_BYTES}s{_NODE_AT - _KEY_BYTES}x{NODE_BYTES}s")
 
 
 class Leaf(msgspec.Struct, frozen=True):
@@ -82,10 +84,7 @@ def root_of_part(part: bytes) -> Node:
 
 def entries_of(part: bytes) -> list[tuple[int, bytes]]:
     """The leaves of a part as the sum tree takes them."""
-    return [
-        (int.from_bytes(part[at : at + _KEY_BYTES], "big"), part[at + _NODE_AT : at + LEAF_BYTES])
-        for at in range(0, len(part), LEAF_BYTES)
-    ]
+    return [(int.from_bytes(key, "big"), node) for key, node in _ENTRY.iter_unpack(part)]
 
 
 def prefix_of(part: int) -> int:

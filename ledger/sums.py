@@ -86,30 +86,20 @@ def root_of(entries: Entries) -> Node:
     """
     if not entries:
         return NOTHING
-    nodes: list[bytes] = []
-    totals: list[int] = []
-    depths: list[int] = []  # where each node in `nodes` parts from the one behind it
-    before = entries[0][0]
-
-    def close(depth: int) -> None:
-        """Join, from the right, all that part deeper."""
-        while depths and depths[-1] > depth:
-            branch = _BRANCH[depths.pop()]
-            right, total = nodes.pop(), totals.pop()
-            totals[-1] += total
-            nodes[-1] = sha256(branch + nodes[-1] + right).digest() + totals[-1].to_bytes(SUM_BYTES, "big")
-
-    for key, node in entries:
-        if nodes:
-            depth = KEY_BITS - (before ^ key).bit_length()
-            if depths and depths[-1] > depth:
-                close(depth)
-            depths.append(depth)
-        nodes.append(node)
-        totals.append(int.from_bytes(node[HASH_BYTES:], "big"))
-        before = key
-    close(-1)
-    return _node(nodes[0])
+    (before, node), *rest = entries
+    total = int.from_bytes(node[HASH_BYTES:], "big")
+    # What lies left of `node` and is not joined yet: where it parts from what is behind it, its node, its sum.
+    left: list[tuple[int, bytes, int]] = []
+    end = entries[-1][0] ^ 1 << KEY_BITS  # parts from the last key above the root, so all is joined before it
+    for key, following in (*rest, (end, NOTHING)):
+        depth = KEY_BITS - (before ^ key).bit_length()
+        while left and left[-1][0] > depth:
+            branch, other, more = left.pop()
+            total += more
+            node = sha256(_BRANCH[branch] + other + node).digest() + total.to_bytes(SUM_BYTES, "big")
+        left.append((depth, node, total))
+        before, node, total = key, following, int.from_bytes(following[HASH_BYTES:], "big")
+    return _node(left[0][1])
 
 
 def path_of(key: int, entries: Entries) -> list[Step]:
