@@ -58,7 +58,7 @@ _WRITE_CODES: Final = {
     ),
 }
 _OWN_CODES: Final = {
-    "busy": "Many long reads are waiting already; try again.",
+    "busy": "Many long reads are waiting already, or a release is being changed; try again.",
     "not-sealed": "No seal has this account yet; one is made every minute.",
     "seal-not-found": "There is no seal of that number.",
     "not-ndjson": "Content-Type must be application/x-ndjson.",

@@ -26,7 +26,7 @@ from ledger.account import Account
 from ledger.commands import RecordLapses, Submission
 from ledger.committer import ledger_committer, microseconds_now
 from ledger.directory import share
-from ledger.errors import LedgerFault
+from ledger.errors import LedgerFault, LedgerUnusable
 from ledger.events import Recorded
 from ledger.merkle import inclusion_path
 from ledger.seal import origin_of
@@ -153,12 +153,13 @@ class Service:
         What takes long must not slow what does not.
         """
         if self._asides_waiting >= _MAX_ASIDES_WAITING:
-            problem = Problem(503, "busy", "Too many long reads are waiting; try again.")
-            problem.headers = {"Retry-After": "1"}
-            raise problem
+            raise _busy("Too many long reads are waiting; try again.")
         self._asides_waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._aside_thread, work)
+        except LedgerUnusable as unusable:  # a replay has swapped in rows that the next release works with
+            log.error("not read", error=str(unusable))
+            raise _busy("The ledger is being changed over; try again.") from None
         finally:
             self._asides_waiting -= 1
 
@@ -205,6 +206,12 @@ class Service:
                 else:
                     count += 1
         return count
+
+
+def _busy(detail: str) -> Problem:
+    problem = Problem(503, "busy", detail)
+    problem.headers = {"Retry-After": "1"}
+    return problem
 
 
 def _end_this_process() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ledger.commands import Submission
-from ledger.errors import LedgerFault, NotCommitted, OutcomeUnknown, Refusal
+from ledger.errors import LedgerFault, LedgerUnusable, NotCommitted, OutcomeUnknown, Refusal
 from ledger.execute import Outcome, execute
 from ledger.log import Log
 from ledger.sqlite import Turnstile, WritableFile, turnstile_path
@@ -95,7 +95,11 @@ class Committer(Generic[StoreT, CommandT, OutcomeT]):
         if self._disk_failure is not None:
             raise NotCommitted(f"this process stopped writing after a disk failure: {self._disk_failure}")
         if self._store is None:
-            self._store = self._open_store()
+            try:
+                self._store = self._open_store()
+            except LedgerUnusable as unusable:
+                # Such as where a replay has swapped in rows of another fold, and this is the first write.
+                raise NotCommitted(str(unusable)) from unusable
         store = self._store
         store.begin()
         try:

@@ -17,10 +17,11 @@ import pytest
 import requests
 
 from ledger.commands import GrantCredit, RegisterUser
-from ledger.committer import ledger_committer
+from ledger.committer import ledger_committer, microseconds_now
 from ledger.projection import PROJECTION
 from ledger.replay import replay, undo
 from ledger.sqlite import connect
+from ledger.statement import rfc3339
 from tests.backend import Backend
 from tests.conftest import ROOT, Service
 from tests.ledger_processes import PATIENCE_S, Program
@@ -57,14 +58,14 @@ class Customers:
         self.openids = [service.openid_of(user) for user in ("alice", "bob")]
         for user in ("alice", "bob"):
             service.login(user)
-        self._backend = Backend(service, "grant")
+        self.backend = Backend(service, "grant", "read")
         self.answers: list[tuple[str, int, int]] = []
         self.refused: list[tuple[int, str]] = []
         self._stop = threading.Event()
 
     def grant(self, openid: str, key: str) -> requests.Response:
         url, body = f"{self.service.url}/v1/accounts/{openid}/grants", {"amount": 1, "reason": "r"}
-        return requests.post(url, json=body, headers=self._backend.headers(key), timeout=10)
+        return requests.post(url, json=body, headers=self.backend.headers(key), timeout=10)
 
     def _run(self, openid: str) -> None:
         for number in range(10**6):
@@ -223,8 +224,11 @@ def test_rows_of_another_fold_are_swapped_in_beside_the_service_and_undone(
     status, output, errors = run(path, "replay", "--write", code=next_release)
     assert status == 0, errors
     assert f"were of projection {PROJECTION}, are live, of projection {PROJECTION + 1}" in output
-    refused = customers.grant(alice, "meanwhile")
-    assert refused.status_code == 503
+    # Each worker, also one that opens the file only now.
+    refused = [customers.grant(alice, "meanwhile") for _ in range(20)]
+    assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "not-committed")}
+    past = customers.backend.get(alice, as_of=rfc3339(microseconds_now()))
+    assert (past.status_code, past.json()["code"]) == (503, "busy")
     assert service.get("/readyz").status_code == 503
     assert run(path, "replay", "--undo", code=next_release)[0] == 1, "that takes the release that they are of"
     status, output, errors = run(
