@@ -4,13 +4,15 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
-from limits import RateLimitItem, parse_many
 
 from ledger.events import MAX_CREDIT
+
+if TYPE_CHECKING:  # it brings asyncio, and every command of credit-ledger asks this module where the data is
+    from limits import RateLimitItem
 
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -41,9 +43,9 @@ class Settings(msgspec.Struct, frozen=True):
     secret: str
     wechat_api: str
     checkin: CheckinRules
-    rate_key: RateLimitItem | None
-    rate_token: RateLimitItem | None
-    rate_login: RateLimitItem | None
+    rate_key: "RateLimitItem | None"
+    rate_token: "RateLimitItem | None"
+    rate_login: "RateLimitItem | None"
 
     def __repr__(self) -> str:
         return f"Settings(bind={self.bind!r}, data={self.data!s}, appid={self.appid!r}, secret=...)"
@@ -139,10 +141,12 @@ def _checkin(environ: Mapping[str, str]) -> CheckinRules:
     return CheckinRules(found[1], rewards)
 
 
-def _rate(environ: Mapping[str, str], name: str, default: str) -> RateLimitItem | None:
+def _rate(environ: Mapping[str, str], name: str, default: str) -> "RateLimitItem | None":
     text = environ.get(name, "") or default
     if text == "off":
         return None
+    from limits import parse_many
+
     try:
         rates = parse_many(text)
     except ValueError:
