@@ -13,7 +13,7 @@ from ledger.errors import LedgerFault, LedgerUnusable
 from ledger.events import Recorded
 from ledger.follow import Corrections, Wrong, follow
 from ledger.log import Log, LogScan, RawEvent
-from ledger.note import Verifier
+from ledger.note import Checkpoint, InvalidNote, Verifier, checkpoint_of
 from ledger.parallel import Progress
 from ledger.schema import create
 from ledger.seal import NotSealed, origin_of
@@ -34,13 +34,55 @@ _header = msgspec.json.Decoder(HeaderLine)
 
 
 class BadExport(LedgerFault):
-    """An export that was damaged, or is none; names the line."""
+    """An export that was damaged, is none, or is not the one that was expected; names the line."""
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(f"line {number}: {reason}")
 
 
-def import_export(source: Path, ledger: Path, seals: Path, now_us: int, progress: Progress) -> Counts:
+class Imported(Counts, frozen=True):
+    """What was imported; `unsealed` of the events lie behind the last seal, so that nobody signed them."""
+
+    unsealed: int
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What is known of an export from elsewhere: the key that signed its seals, and a note that was kept, whose
+    log of seals the export must go on from.
+
+    Without them an export proves no more than that it agrees with itself, under a key that it names itself.
+    """
+
+    vkey: str | None = None
+    note: str | None = None
+
+    def checkpoint(self, named: Verifier | None) -> Checkpoint | None:
+        """What the note says, if one was given, of the log of an export that names this key.
+
+        Raises ValueError where it is not that of the key or the note that were given.
+        """
+        if self.vkey is not None and (named is None or named.vkey != Verifier.of(self.vkey).vkey):
+            raise ValueError(
+                f"it is signed by {named.vkey if named else 'nobody'}, not by the key that was given"
+            )
+        if self.note is None:
+            return None
+        if named is None:
+            raise ValueError("it has no seal to compare with the note that was given")
+        try:
+            return checkpoint_of(named.open(self.note))
+        except InvalidNote as error:
+            raise ValueError(f"the note that was given is none of its log: {error}") from None
+
+
+def import_export(
+    source: Path,
+    ledger: Path,
+    seals: Path,
+    now_us: int,
+    progress: Progress,
+    expected: Expected | None = None,
+) -> Imported:
     """Make the ledger at `ledger`, and its seals, from the export at `source`; told bytes of how many.
 
     Every event is followed as the audit does it, and every seal made again and compared. The files are
@@ -51,11 +93,13 @@ def import_export(source: Path, ledger: Path, seals: Path, now_us: int, progress
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with alone(data), staging(data) as staged:
         _refuse_unless_empty(ledger, seals)
-        counts = _read_export(source, staged / ledger.name, staged / seals.name, progress)
+        imported = _read_export(
+            source, staged / ledger.name, staged / seals.name, progress, expected or Expected()
+        )
         with closing(Turnstile(turnstile_path(ledger))) as turnstile, turnstile:
             _refuse_unless_empty(ledger, seals)
             exchange(data, staged, now_us)
-    return counts
+    return imported
 
 
 def _refuse_unless_empty(ledger: Path, seals: Path) -> None:
@@ -69,7 +113,7 @@ def _refuse_unless_empty(ledger: Path, seals: Path) -> None:
                 raise LedgerUnusable(f"{seals} has seals already: set CREDIT_DATA to a new directory")
 
 
-def _read_export(source: Path, ledger: Path, seals: Path, progress: Progress) -> Counts:
+def _read_export(source: Path, ledger: Path, seals: Path, progress: Progress, expected: Expected) -> Imported:
     size, done, number = source.stat().st_size, 0, 1
     with source.open("rb") as lines:
         first = lines.readline()
@@ -77,11 +121,16 @@ def _read_export(source: Path, ledger: Path, seals: Path, progress: Progress) ->
             header = _header.decode(first)
             if header.format != FORMAT:
                 raise ValueError(f"the format is {header.format!r}, this release reads {FORMAT!r}")
-            if header.vkey is not None and Verifier.of(header.vkey).name != origin_of(header.appid):
+            verifier = None if header.vkey is None else Verifier.of(header.vkey)
+            if verifier is not None and verifier.name != origin_of(header.appid):
                 raise ValueError("its key is not that of its appid")
         except ValueError as error:
             raise BadExport(number, f"it is no header of an export: {error}") from None
-        with closing(_Importer(header, ledger, seals)) as importer:
+        try:
+            kept = expected.checkpoint(verifier)
+        except ValueError as error:
+            raise BadExport(number, f"it is not the export that was expected: {error}") from None
+        with closing(_Importer(header.appid, verifier, kept, ledger, seals)) as importer:
             for number, line in enumerate(lines, 2):
                 try:
                     importer.take(line)
@@ -94,28 +143,41 @@ def _read_export(source: Path, ledger: Path, seals: Path, progress: Progress) ->
                     progress(done, size)
             if not importer.ended:
                 raise BadExport(number, "the file ends here, and its last line is not there: it was cut")
+            if expected.vkey is not None and not importer.counts.seals:
+                raise BadExport(number, "the file ends without a seal: nothing in it is signed by any key")
         progress(size, size)
-        return importer.counts
+        return importer.imported
 
 
 class _Importer:
-    """Takes the lines behind the header, one after another; raises what is wrong with one."""
+    """Takes the lines behind the header, one after another; raises what is wrong with one.
 
-    def __init__(self, header: HeaderLine, ledger: Path, seals: Path) -> None:
-        create(ledger, header.appid)
-        if header.vkey is not None:
-            seal_file.create(seals, header.vkey)
+    `kept` is what a note from elsewhere says that the log of seals was at its size.
+    """
+
+    def __init__(
+        self, appid: str, verifier: Verifier | None, kept: Checkpoint | None, ledger: Path, seals: Path
+    ) -> None:
+        create(ledger, appid)
+        if verifier is not None:
+            seal_file.create(seals, verifier.vkey)
         self._ledger = ledger
         self._seals = seals
+        self._verifier = verifier
+        self._kept = kept
         self._log = Log(ledger)
         self._corrections = Corrections(self._log.event)
         self._accounts: dict[str, Account] = {}  # whose rows are not written yet
-        self._events = self._sealed = self._waiting = 0
+        self._events = self._sealed = self._waiting = self._covered = 0
         self.ended = False
 
     @property
     def counts(self) -> Counts:
         return Counts(self._events, self._sealed)
+
+    @property
+    def imported(self) -> Imported:
+        return Imported(self._events, self._sealed, self._events - self._covered)
 
     def take(self, line: bytes) -> None:
         if self.ended:
@@ -129,20 +191,30 @@ class _Importer:
         if isinstance(found, EventLine):
             self._take_event(found)
         elif isinstance(found, SealLine):
-            if not self._seals.exists():
+            if self._verifier is None:
                 raise ValueError("a seal, and the header has no key to check its note with")
             self._commit()
-            adopt_seal(self._ledger, self._seals, found.seal, found.note)
-            self._sealed += 1
+            self._take_seal(found, self._verifier)
         else:
             self._commit()
             if found.end != self.counts:
                 raise ValueError(f"it counts {_told(found.end)}, and the file has {_told(self.counts)}")
+            if self._kept is not None and not 1 <= self._kept.size <= self._sealed:
+                raise ValueError(f"the note is of {self._kept.size} seals, and the file has {self._sealed}")
             self.ended = True
 
     def close(self) -> None:
         self._log.rollback()
         self._log.close()
+
+    def _take_seal(self, line: SealLine, verifier: Verifier) -> None:
+        adopt_seal(self._ledger, self._seals, line.seal, line.note)
+        self._sealed += 1
+        self._covered = self._events
+        # The line's own note was found to be what the seals up to here come to.
+        ours = checkpoint_of(verifier.open(line.note))
+        if self._kept is not None and self._kept.size == self._sealed and self._kept != ours:
+            raise ValueError(f"the note of {self._kept.size} seals is not of these: they were made anew")
 
     def _take_event(self, event: EventLine) -> None:
         account = self._accounts.get(event.openid) or self._log.account(event.openid) or Account(event.openid)

@@ -14,10 +14,9 @@ from ledger.verify import Report, Witness, audit_quickly
 from ledger.verify import audit as audit_whole
 from scripts.audit_chart import points_of
 from scripts.audit_page import page, where
-from scripts.credit_ledger_terminal import WRONG, Failure, progress_bar, the_ledger
+from scripts.credit_ledger_terminal import FILE, WRONG, Failure, progress_bar, text_in, the_ledger
 
 _SHOWN_FAULTS: Final = 100
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -31,9 +30,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--since", type=click.IntRange(1), help="Quick: only what happened since this seal, which is trusted."
 )
-@click.option("--note", type=_FILE, help="A note of a seal that was kept: is all that it covers still there?")
+@click.option("--note", type=FILE, help="A note of a seal that was kept: is all that it covers still there?")
 @click.option("--vkey", help="The public key, where it is known from elsewhere than seals.db.")
-@click.option("--receipts", type=_FILE, help="Receipts as the API answered them, one JSON object a line.")
+@click.option("--receipts", type=FILE, help="Receipts as the API answered them, one JSON object a line.")
 def audit(
     as_json: bool,
     page_path: Path | None,
@@ -55,9 +54,9 @@ def audit(
     if since is not None and receipts is not None:
         raise click.UsageError("--receipts needs a whole audit: leave --since out")
     witness = Witness(
-        None if note is None else _text_in(note),
+        None if note is None else text_in(note),
         vkey,
-        () if receipts is None else _text_in(receipts).splitlines(),
+        () if receipts is None else text_in(receipts).splitlines(),
     )
     with the_ledger() as path, progress_bar("Auditing") as progress:
         seals = seals_path(data_directory())
@@ -93,10 +92,3 @@ def _words(report: Report) -> str:
     verdict = "good" if report.good else f"{len(report.faults)} wrong"
     lines.append(f"{report.events} events, {report.accounts} accounts, {report.outstanding} credits: {verdict}")
     return "\n".join(lines)
-
-
-def _text_in(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"cannot read {path}: {error}") from None

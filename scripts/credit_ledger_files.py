@@ -17,7 +17,7 @@ from api.settings import access_path, ledger_path, seals_path, signing_key_path
 from ledger.backup import Files, make_backup
 from ledger.committer import microseconds_now
 from ledger.directory import sync
-from ledger.intake import import_export
+from ledger.intake import Expected, import_export
 from ledger.parallel import silent
 from ledger.restore import Loss, Restored
 from ledger.restore import restore as restore_backup
@@ -25,7 +25,7 @@ from ledger.sqlite import SqliteError, Turnstile, rewrite, turnstile_path
 from ledger.statement import rfc3339
 from ledger.transfer import Counts
 from ledger.transfer import export as export_log
-from scripts.credit_ledger_terminal import WRONG, Failure, progress_bar, the_ledger
+from scripts.credit_ledger_terminal import FILE, WRONG, Failure, progress_bar, text_in, the_ledger
 
 _SHOWN_ACCOUNTS: Final = 100
 
@@ -69,18 +69,30 @@ def _export_to(file: Path, ledger: Path) -> Counts:
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def import_(file: Path) -> None:
+@click.argument("file", type=FILE)
+@click.option("--vkey", help="The public key that the seals must be signed by, known from elsewhere than FILE.")
+@click.option("--note", type=FILE, help="A note of a seal that was kept: the export must go on from it.")
+def import_(file: Path, vkey: str | None, note: Path | None) -> None:
     """Make the ledger, and its seals, from the export in FILE; only where there is none with events yet.
 
     Follows every event and makes every seal again, so what comes out has the roots that were published; a line
     that is wrong is named, and then nothing is changed. The service must not run.
+
+    FILE names its own key. Whoever wrote all of it anew, under a key of his own, only --vkey or --note finds.
     """
+    expected = Expected(vkey, None if note is None else text_in(note))
     with the_ledger() as ledger, progress_bar("Importing") as progress:
-        counts = import_export(file, ledger, seals_path(ledger.parent), microseconds_now(), progress)
-    click.echo(f"{counts.events} events and {counts.seals} seals are in {ledger.parent}")
+        seals = seals_path(ledger.parent)
+        done = import_export(file, ledger, seals, microseconds_now(), progress, expected)
+    click.echo(f"{done.events} events and {done.seals} seals are in {ledger.parent}")
+    click.echo(f"{done.unsealed} events behind the last seal are signed by nobody")
+    if expected == Expected():
+        click.echo(
+            "Compared with nothing from elsewhere: give --vkey or --note, or see credit-ledger seals --vkey",
+            err=True,
+        )
     key = signing_key_path(ledger.parent)
-    if counts.seals and not key.exists():
+    if done.seals and not key.exists():
         click.echo(f"To go on sealing put the signing.key of where they come from at {key}", err=True)
 
 
@@ -109,7 +121,7 @@ def backup(directory: Path) -> None:
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--note",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="The last note that was published (credit-ledger seals --note), to compare the backup with.",
 )
 @click.option("--accept-loss", is_flag=True, help="Restore also where events are lost by it.")
@@ -121,10 +133,7 @@ def restore(directory: Path, note: Path | None, accept_loss: bool, as_json: bool
     is anything, nothing is changed without --accept-loss. What is replaced is moved aside, never deleted.
     Exit status 0 when it was restored, 1 when not.
     """
-    try:
-        published = None if note is None else note.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise Failure(f"{note} is not a note") from None
+    published = None if note is None else text_in(note)
     with the_ledger() as ledger:
         done = restore_backup(
             directory,

@@ -16,6 +16,9 @@ from ledger.errors import LedgerFault
 # Exit statuses: 0 good, 1 wrong or refused, 2 the command line itself was wrong (click's own).
 WRONG: Final = 1
 
+# The type of an option that names a file to be read.
+FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 class Failure(click.ClickException):
     """Something the operator can act on: said in one sentence, exit status 1."""
@@ -31,6 +34,14 @@ def the_ledger() -> Iterator[Path]:
         yield ledger_path(data_directory())
     except (LedgerFault, SettingError, PermissionError) as fault:
         raise Failure(str(fault)) from None
+
+
+def text_in(path: Path) -> str:
+    """The text of a file that was named on the command line."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"cannot read {path}: {error}") from None
 
 
 @contextmanager

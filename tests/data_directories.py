@@ -41,12 +41,15 @@ class Data:
 
     @classmethod
     def made(cls, path: Path) -> "Data":
-        data = cls(path)
-        path.mkdir(mode=0o700)
-        create(data.ledger, APPID)
-        seal_file.create(data.seals, data.signer.verifier.vkey)
-        access.create(data.access, b"check")
-        return data
+        return cls(path).begun()
+
+    def begun(self) -> "Data":
+        """This one, with its empty files made."""
+        self.path.mkdir(mode=0o700)
+        create(self.ledger, APPID)
+        seal_file.create(self.seals, self.signer.verifier.vkey)
+        access.create(self.access, b"check")
+        return self
 
     def commit(self, *commands: Command) -> None:
         committed(self.ledger, *commands)

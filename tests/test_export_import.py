@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 
 from ledger.chain import link
@@ -12,6 +13,7 @@ from ledger.commands import Command, ReverseSpend, SpendCredit
 from ledger.events import Part, SpendReversed
 from ledger.intake import BadExport, import_export
 from ledger.log import Log
+from ledger.note import Checkpoint, Signer
 from ledger.parallel import silent
 from ledger.transfer import export
 from tests.data_directories import Data
@@ -304,3 +306,114 @@ def test_a_ledger_that_lacks_what_was_sealed_is_not_exported(data: Data) -> None
     with vandal(data.ledger) as connection:
         connection.execute("DELETE FROM event WHERE position = (SELECT max(position) FROM event)")
     assert "seal 3 covers events that the ledger does not hold" in data.refuses("export")
+
+
+@pytest.fixture
+def source(data: Data, tmp_path: Path) -> Path:
+    """An export of `data`, which has two seals."""
+    path = tmp_path / "source.ndjson"
+    path.write_bytes(b"".join(exported(data)))
+    return path
+
+
+def noted(path: Path, note: str) -> Path:
+    path.write_text(note, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def forged(data: Data, tmp_path: Path) -> Path:
+    """A whole other history of the same AppID, sound in itself, under a key of its own."""
+    forger = Data(tmp_path / "forger")
+    forger.signer = Signer(data.signer.name, Ed25519PrivateKey.from_private_bytes(b"f" * 32))
+    forger = forger.begun()
+    forger.register("oAnna")
+    forger.grant("oAnna", "k1", 1_000_000)
+    forger.seal()
+    path = tmp_path / "forged.ndjson"
+    path.write_bytes(b"".join(exported(forger)))
+    return path
+
+
+def test_what_is_signed_by_the_given_key_and_has_the_kept_notes_is_imported(
+    data: Data, source: Path, tmp_path: Path
+) -> None:
+    for number, (_, note) in enumerate(data.seals_there()):
+        new = Data(tmp_path / f"new{number}")
+        kept = noted(tmp_path / "kept", note)
+        told = new.says("import", source, "--vkey", data.signer.verifier.vkey, "--note", kept)
+        assert "8 events and 2 seals" in told
+        assert "1 events behind the last seal are signed by nobody" in told
+        assert log_of(new.ledger) == log_of(data.ledger)
+
+
+def test_a_note_may_have_signatures_of_witnesses_too(data: Data, source: Path, tmp_path: Path) -> None:
+    _, note = data.seals_there()[0]
+    kept = noted(tmp_path / "kept", f"{note}\u2014 witness.example/w {'A' * 96}\n")
+    Data(tmp_path / "new").says("import", source, "--note", kept)
+
+
+def test_an_export_under_another_key_than_the_given_one_leaves_nothing(
+    data: Data, forged: Path, tmp_path: Path
+) -> None:
+    """The file says itself whom to believe; it agrees with itself, so nothing else can find this."""
+    new = Data(tmp_path / "new")
+    told = new.refuses("import", forged, "--vkey", data.signer.verifier.vkey)
+    assert "line 1: it is not the export that was expected: it is signed by credit-ledger/" in told
+    assert new.names() == set()
+
+    done = new.run("import", forged)
+    assert done.exit_code == 0
+    assert "Compared with nothing from elsewhere" in done.stderr
+
+
+def test_an_export_without_a_seal_is_signed_by_nobody(data: Data, tmp_path: Path) -> None:
+    bare = Data.made(tmp_path / "bare")
+    bare.register("oAnna")
+    source = tmp_path / "bare.ndjson"
+    source.write_bytes(b"".join(exported(bare)))
+    new = Data(tmp_path / "new")
+    assert "is signed by nobody" in new.refuses("import", source, "--vkey", data.signer.verifier.vkey)
+    kept = noted(tmp_path / "kept", data.seals_there()[0][1])
+    assert "has no seal to compare with" in new.refuses("import", source, "--note", kept)
+    assert new.names() == set()
+
+    first, *rest = exported(bare)
+    named = first.replace(b"null", b'"' + data.signer.verifier.vkey.encode() + b'"')
+    source.write_bytes(b"".join([named, *rest]))
+    told = new.refuses("import", source, "--vkey", data.signer.verifier.vkey)
+    assert "nothing in it is signed by any key" in told
+    assert new.names() == set()
+
+
+def test_a_key_that_is_none_is_refused(source: Path, tmp_path: Path) -> None:
+    new = Data(tmp_path / "new")
+    assert "is no key like name+id+key" in new.refuses("import", source, "--vkey", "me")
+    assert new.names() == set()
+
+
+def test_an_export_that_a_kept_note_contradicts_leaves_nothing(
+    data: Data, source: Path, forged: Path, tmp_path: Path
+) -> None:
+    new = Data(tmp_path / "new")
+    signed = data.signer.sign
+    origin = data.signer.name
+    newer = data.seal().note
+    for note, why in [
+        (signed(Checkpoint(origin, 1, bytes(32)).text()), "line 5: the note of 1 seals is not of these"),
+        (signed(Checkpoint(origin, 2, bytes(32)).text()), "line 10: the note of 2 seals is not of these"),
+        (newer, "line 12: the note is of 3 seals, and the file has 2"),
+        (
+            signed(Checkpoint(origin, 0, bytes(32)).text()),
+            "line 12: the note is of 0 seals, and the file has 2",
+        ),
+        (signed("hello\n"), "line 1: it is not the export that was expected: the note"),
+        ("hello\n", "line 1: it is not the export that was expected: the note"),
+    ]:
+        assert why in new.refuses("import", source, "--note", noted(tmp_path / "kept", note))
+        assert new.names() == set()
+    told = new.refuses("import", forged, "--note", noted(tmp_path / "kept", newer))
+    assert f"it is not signed by {origin}" in told
+    assert new.names() == set()
+    (tmp_path / "kept").write_bytes(b"\xff")
+    assert "cannot read" in new.refuses("import", source, "--note", tmp_path / "kept")
