@@ -1,7 +1,6 @@
 """Backup: copies of the databases of a data directory, made while others write, and audited."""
 
 import json
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.directory import sync
-from ledger.errors import LedgerFault, LedgerUnusable
+from ledger.directory import drafting, sync
+from ledger.errors import LedgerFault
 from ledger.parallel import Progress
 from ledger.seal_file import SealFile, Stored
 from ledger.sqlite import connect, copy_file, file_problems
@@ -55,17 +54,10 @@ class Unsound(LedgerFault):
 def make_backup(files: Files, target: Path, now_us: int, phase: Phase) -> Manifest:
     """Copy what is there into the new directory `target`, while others write, and audit the copy.
 
-    It has its name only once it is whole, on disk and found good. No key is copied.
+    It has its name only once it is whole, on disk and found good. No key is copied. Raises LedgerUnusable where
+    something has that name, or another backup of that name is being made.
     """
-    if target.exists():
-        raise LedgerUnusable(f"{target} is there already: give the name of a new directory")
-    draft = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)  # of one that was killed
-    try:
-        draft.mkdir(mode=0o700)
-    except OSError as error:
-        raise LedgerUnusable(f"cannot make {draft}: {error.strerror}") from None
-    try:
+    with drafting(target) as draft:
         copies = files.inside(draft)
         for path, copy in zip(files, copies, strict=True):
             if path.exists() or path == files.ledger:
@@ -77,11 +69,6 @@ def make_backup(files: Files, target: Path, now_us: int, phase: Phase) -> Manife
         (draft / MANIFEST).touch(mode=0o600)
         (draft / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
         sync(draft / MANIFEST)
-        sync(draft)
-        draft.rename(target)
-        sync(target.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""The data directory as a whole: who uses it, and how its files are exchanged for others, all or none."""
+"""Whole directories: who uses the data, how its files are exchanged for others, how a new one gets its name."""
 
 import fcntl
 import os
@@ -14,6 +14,7 @@ from ledger.errors import LedgerUnusable
 _LOCK: Final = "service.lock"
 _STAGED: Final = ".staged"
 _INCOMING: Final = ".incoming-"
+_DRAFT_LOCK: Final = "draft.lock"
 
 
 def share(data: Path) -> int:
@@ -57,6 +58,74 @@ def staging(data: Path) -> Iterator[Path]:
         yield staged
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextmanager
+def drafting(target: Path) -> Iterator[Path]:
+    """An empty directory beside `target`, which gets that name when all in it is on disk and no error came.
+
+    Else it is removed. Raises LedgerUnusable where something has that name, or another process is making it.
+    """
+    draft = target.with_name(f".{target.name}.partial")
+    descriptor = _locked_draft(draft, target)
+    try:
+        _empty(draft)  # of one that was killed
+        yield draft
+        sync(draft)
+        try:
+            draft.rename(target)
+        except OSError as error:  # a name that was taken meanwhile, or on another machine
+            raise LedgerUnusable(
+                f"cannot give {draft} the name {target}: {error.strerror}; give another"
+            ) from None
+        (target / _DRAFT_LOCK).unlink()
+        sync(target)
+        sync(target.parent)
+    finally:
+        if _is_at(descriptor, draft / _DRAFT_LOCK):
+            _empty(draft)
+            shutil.rmtree(draft, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _locked_draft(draft: Path, target: Path) -> int:
+    """The lock in the draft, held: whoever has it may do with the draft as he likes, and nobody else."""
+    while True:
+        if target.exists():
+            raise LedgerUnusable(f"{target} is there already: give the name of a new directory")
+        try:
+            draft.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(draft / _DRAFT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError as error:
+            if draft.parent.is_dir():
+                continue  # another one removed its draft just now
+            raise LedgerUnusable(f"cannot make {draft}: {error.strerror}") from None
+        except OSError as error:
+            raise LedgerUnusable(f"cannot make {draft}: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise LedgerUnusable(
+                f"{target} is being made by another process: wait until that is done, or give another name"
+            ) from None
+        if _is_at(descriptor, draft / _DRAFT_LOCK):
+            return descriptor
+        os.close(descriptor)  # that of a draft which has its name, or is gone, since it was opened
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _empty(draft: Path) -> None:
+    """Remove all but the lock, which keeps others away meanwhile."""
+    for path in draft.iterdir():
+        if path.name != _DRAFT_LOCK:
+            path.unlink()
 
 
 def exchange(data: Path, staged: Path, now_us: int) -> Path:

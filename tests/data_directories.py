@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -93,19 +94,35 @@ class Data:
 
     def killed(self, *arguments: object, when: Callable[[], bool]) -> None:
         """Start a command and kill it as soon as `when` says so."""
-        process = subprocess.Popen(
+        with self.halted(*arguments, when=when) as process:
+            process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+
+    def started(self, *arguments: object) -> subprocess.Popen[str]:
+        """A command in a process of its own."""
+        return subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             env={**os.environ, **self.environ},
             cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
+
+    @contextmanager
+    def halted(self, *arguments: object, when: Callable[[], bool]) -> Iterator[subprocess.Popen[str]]:
+        """A command that stands still from when `when` said so; it goes on after the block, if it still can."""
+        process = self.started(*arguments)
         deadline = time.monotonic() + PATIENCE_S
         while not when():
-            assert process.poll() is None, "it ended before it could be killed"
+            assert process.poll() is None, "it ended before it could be halted"
             assert time.monotonic() < deadline
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def names(self) -> set[str]:
         """What is in the directory, but for the locks."""

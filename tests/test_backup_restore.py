@@ -112,7 +112,63 @@ def test_kill_9_in_a_backup_leaves_nothing_of_that_name(data: Data, tmp_path: Pa
     target.parent.mkdir()
     data.killed("backup", target, when=lambda: (target.parent / ".backup.partial" / "ledger.db").exists())
     assert not target.exists()
+    (target.parent / ".backup.partial" / "of-the-killed").touch()
     data.says("backup", target)
+    assert Data(target).names() == {"ledger.db", "seals.db", "access.db", "backup.json"}
+    assert {path.name for path in target.parent.iterdir()} == {"backup"}
+
+
+def test_while_a_backup_is_made_another_of_that_name_says_so(data: Data, tmp_path: Path) -> None:
+    data.register(*(f"oMany{number}" for number in range(3000)))
+    target = tmp_path / "to" / "backup"
+    target.parent.mkdir()
+    begun = target.parent / ".backup.partial" / "ledger.db"
+    with data.halted("backup", target, when=begun.exists) as first:
+        told = data.refuses("backup", target)
+        assert told == (
+            f"Error: {target} is being made by another process: wait until that is done, or give another name\n"
+        )
+        data.says("backup", target.with_name("another"))
+    assert "audited and good" in first.communicate()[0]
+    assert {path.name for path in target.parent.iterdir()} == {"backup", "another"}
+    for name in ("backup", "another"):
+        copy = Data(target.with_name(name))
+        assert {path.name for path in copy.path.iterdir()} == {
+            "ledger.db",
+            "seals.db",
+            "access.db",
+            "backup.json",
+        }
+        assert log_of(copy.ledger) == log_of(data.ledger)
+        assert_sound(copy.ledger)
+
+
+def test_of_many_backups_to_one_name_at_once_one_is_made(data: Data, tmp_path: Path) -> None:
+    target = tmp_path / "to" / "backup"
+    target.parent.mkdir()
+    running = [data.started("backup", target) for _ in range(4)]
+    ended = [(process.communicate()[1], process.returncode) for process in running]
+    assert sorted(status for _, status in ended) == [0, 1, 1, 1]
+    for told, status in ended:
+        if status:
+            assert re.fullmatch(r"Error: .* is (there already: give the|being made by another) .*\n", told)
+    assert {path.name for path in target.parent.iterdir()} == {"backup"}
+    assert log_of(target / "ledger.db") == log_of(data.ledger)
+    assert_sound(target / "ledger.db")
+
+
+def test_a_backup_whose_name_was_taken_meanwhile_leaves_what_took_it(data: Data, tmp_path: Path) -> None:
+    data.register(*(f"oMany{number}" for number in range(3000)))
+    target = tmp_path / "to" / "backup"
+    target.parent.mkdir()
+    begun = target.parent / ".backup.partial" / "ledger.db"
+    with data.halted("backup", target, when=begun.exists) as first:
+        target.mkdir()
+        (target / "mine").write_text("mine")
+    _, told = first.communicate()
+    assert first.returncode == 1
+    assert re.fullmatch(r"Error: cannot give .* the name .*; give another\n", told)
+    assert contents(target) == {"mine": b"mine"}
     assert {path.name for path in target.parent.iterdir()} == {"backup"}
 
 
