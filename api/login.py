@@ -2,20 +2,28 @@
 
 import re
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from api import access
 from api.service import Service
 from api.wechat import LoginFailed
 from ledger.commands import RegisterUser, Submission
 from ledger.committer import microseconds_now
+from ledger.seal import SignedReceipt
 
 # A code's length is not documented (samples: 32). What does not fit is not worth a call to WeChat.
 _CODE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
-async def log_in(service: Service, code: str) -> str:
-    """The token of a new session for whoever holds `code`, or LoginFailed.
+class LoggedIn(NamedTuple):
+    """The token of a new session; `receipt` is of what registered a newcomer, and None for everybody else."""
+
+    token: str
+    receipt: SignedReceipt | None
+
+
+async def log_in(service: Service, code: str) -> LoggedIn:
+    """A new session for whoever holds `code`, or LoginFailed.
 
     Whichever step fails, no token exists that leads to no account: the account is on disk before the
     session is. No transaction is open while WeChat is asked.
@@ -28,9 +36,10 @@ async def log_in(service: Service, code: str) -> str:
     if not fresh:
         raise LoginFailed("code-used")
     identity = await service.wechat.identify(code)
+    receipt = None
     if service.reader.standing(identity.openid, microseconds_now()) is None:
         registration = RegisterUser(identity.openid, service.settings.signup_grant)
-        await service.ledger_commits.submit(Submission(registration, "rule:signup"))
+        receipt = (await service.ledger_commits.submit(Submission(registration, "rule:signup"))).receipt
     sealed_key = service.vault.seal(identity.openid, identity.session_key)
     token: str = await service.access_commits.submit(
         partial(
@@ -41,4 +50,4 @@ async def log_in(service: Service, code: str) -> str:
             now_us=microseconds_now(),
         )
     )
-    return token
+    return LoggedIn(token, receipt)

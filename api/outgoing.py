@@ -22,12 +22,6 @@ Latest = Annotated[Version, msgspec.Meta(description="the account's latest event
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="links the account's chain")]
 
 
-class TokenView(msgspec.Struct):
-    """A session's token: 30 days unused, or 180 days in all, end it."""
-
-    token: str
-
-
 class EventView(msgspec.Struct):
     """One event; `data` is what is stored and hashed, and what is in it depends on `type`."""
 
@@ -54,6 +48,14 @@ class ReceiptView(msgspec.Struct):
     place: Count
     path: Annotated[str, msgspec.Meta(description="hashes, one behind another, as base64")]
     note: Annotated[str, msgspec.Meta(description="the signed checkpoint of the receipts made together")]
+
+
+class SessionView(msgspec.Struct, omit_defaults=True):
+    """A session's token: 30 days unused, or 180 days in all, end it. The first login opens the account, and has
+    a receipt of the last event of that."""
+
+    token: str
+    receipt: ReceiptView | None = None
 
 
 class EventPage(msgspec.Struct):

@@ -6,7 +6,7 @@ from api import access
 from api.incoming import LoginBody
 from api.login import log_in
 from api.operation import NOBODY, USER, Received, Resource, operation
-from api.outgoing import TokenView
+from api.outgoing import SessionView, view_receipt
 from api.problems import LOGIN_FAILURES
 
 
@@ -17,12 +17,13 @@ class Sessions(Resource):
         "Log in: a code of wx.login for a token",
         scopes=NOBODY,
         body=LoginBody,
-        answer=TokenView,
+        answer=SessionView,
         status=201,
         failures={code: status for code, (status, _) in LOGIN_FAILURES.items()},
     )
-    async def on_post(self, request: Received[LoginBody]) -> TokenView:
-        return TokenView(await log_in(self.service, request.body.code))
+    async def on_post(self, request: Received[LoginBody]) -> SessionView:
+        token, receipt = await log_in(self.service, request.body.code)
+        return SessionView(token, view_receipt(receipt))
 
     @operation("Log out of all devices", scopes=USER, status=204)
     async def on_delete(self, request: Received[None]) -> None:

@@ -52,7 +52,7 @@ class Login:
         self._service.rates.count_address(req)
         body = await read_json(req, _login_body)
         try:
-            token = await log_in(self._service, body.code)
+            token, _ = await log_in(self._service, body.code)
         except LoginFailed as failure:
             _answer(resp, _refusal(failure.code))
         except (NotCommitted, OutcomeUnknown) as fault:

@@ -198,7 +198,7 @@ def test_a_code_becomes_a_session(service: Service) -> None:
     user = new_user()
     answer = post_session(service, {"code": f"dev-{user}-1"})
     assert answer.status_code == 201
-    assert list(answer.json()) == ["token"]
+    assert list(answer.json()) == ["token", "receipt"]
     assert re.fullmatch("[A-Za-z0-9_-]{43}", answer.json()["token"])
     assert service.get("/v1/me/credit", answer.json()["token"]).json()["credit"] == 100
     assert service.credit(answer.json()["token"]) == {"credit": 100}, "and the tutorial's routes take it too"

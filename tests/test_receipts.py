@@ -1,6 +1,8 @@
 """Receipts: every write that records something is answered with a signed promise, and only such a one."""
 
 import json
+import secrets
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
 
@@ -54,6 +56,35 @@ def test_checking_in_is_answered_with_a_receipt(service: Service, key: Any) -> N
     answer = requests.post(f"{service.url}/v1/me/checkin", headers=headers, timeout=20)
     assert answer.status_code == 201, answer.text
     assert_promises(key, service.openid_of("receipts"), answer.json())
+
+
+def log_in(service: Service, user: str) -> dict[str, Any]:
+    code = f"dev-{user}-{secrets.token_hex(8)}"
+    answer = requests.post(f"{service.url}/v1/sessions", json={"code": code}, timeout=20)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def test_the_first_login_is_answered_with_the_receipt_of_the_welcome_gift(
+    service: Service, backend: Backend, key: Any
+) -> None:
+    answer = log_in(service, "newcomer")
+    openid = service.openid_of("newcomer")
+    event = backend.events(openid)[0]
+    assert (event["version"], event["type"]) == (2, "CreditGranted")
+    assert_promises(key, openid, answer | {"event": event})
+    assert set(log_in(service, "newcomer")) == {"token"}, "nothing was recorded"
+
+
+def test_of_many_first_logins_at_once_the_one_that_registered_has_the_receipt(service: Service) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: log_in(service, "crowd"), range(8)))
+    assert [each["receipt"]["version"] for each in answers if "receipt" in each] == [2]
+
+
+def test_the_tutorials_login_answers_a_token_and_nothing_else(service: Service) -> None:
+    answer = service.post_login(f"dev-tutor-{secrets.token_hex(8)}")
+    assert set(answer.json()) == {"token"}
 
 
 def test_a_replay_has_the_same_promise(service: Service, backend: Backend, key: Any) -> None:
