@@ -15,6 +15,7 @@ const { ProofFailed } = require('./proof-failed');
 
 const INTRODUCTION = '服务器每分钟把全部账户的积分封存一次，并在封存上签名。';
 const LIMITS = '没有核对的：下面列出的明细是否就是封存里的明细，以及别人看到的封存是否和你的一样。';
+const RENEWED = '小程序自带的公钥和这部手机以前用的不同：已经用自带的公钥从头核验，没有和以前核验过的封存比对。以前的记录和回执仍保存在这部手机上。';
 const ADVICE = '请不要退出登录，也不要删除小程序：以前核验过的记录和签到回执还保存在这部手机上，可以作为凭据。请联系客服。';
 
 const KEYS = {
@@ -51,8 +52,9 @@ function whatHolds({ proved, key, since, kept }) {
  * @param {KnownCredit | null} known
  * @returns {string[]}
  */
-function whatElse({ proved, waiting, lost }, known) {
+function whatElse({ proved, waiting, lost, renewed }, known) {
   const notes = [];
+  if (renewed) notes.push(RENEWED);
   const later = known && known.version !== null ? known.version - proved.version : 0;
   if (later > 0) notes.push(`最新的 ${formatCredit(later)} 条记录尚未封存，通常要等一分钟左右。`);
   if (waiting > 0) notes.push(`${formatCredit(waiting)} 张签到回执在等待封存。`);

@@ -11,6 +11,8 @@ const { HttpError, NetworkError, request } = require('./request');
 const LOG_KEY = 'seals';
 const PROVED_KEY = 'proved';
 const RECEIPTS_KEY = 'receipts';
+/** What was kept under another key than the built-in one: nothing is compared with it, but it may be evidence. */
+const FORMER_KEY = 'former';
 const MAX_RECEIPTS = 100;
 
 /**
@@ -18,6 +20,7 @@ const MAX_RECEIPTS = 100;
  * @typedef {import('./proof').Proved} Proved
  * @typedef {import('./receipt').Receipt} Receipt
  * @typedef {{vkey: string, note: string}} KnownLog
+ * @typedef {{log: KnownLog | null, proved: Proved | null}} Known
  * @typedef {object} Verified
  * @property {'verified'} state
  * @property {Proved} proved
@@ -26,6 +29,7 @@ const MAX_RECEIPTS = 100;
  * @property {number} kept receipts that the proof was compared with
  * @property {number} waiting receipts of what is not sealed yet
  * @property {number} lost events that the operator owns up to having lost right before this seal
+ * @property {boolean} renewed what this phone had checked before was under another key, and is put aside
  * @typedef {Verified | {state: 'unsealed'} | {state: 'failed', why: string}
  *   | {state: 'unchecked', offline: boolean, why: string, last: Proved | null}} Verification
  */
@@ -110,20 +114,40 @@ async function consistencyPath(first, second) {
   }
 }
 
-/** @param {KnownLog | null} log */
-function trustedKey(log) {
-  if (config.sealKey) return config.sealKey;
-  return log && log.vkey;
+/**
+ * What this phone goes on from: nothing, where the mini-program comes with another key than that was checked with.
+ * Without a built-in key the one that was seen first stays, or anybody could bring a new one.
+ * @returns {Promise<Known & {former: Known | null}>}
+ */
+async function knownSoFar() {
+  const [log, proved] = await Promise.all([kept(LOG_KEY), kept(PROVED_KEY)]);
+  const renewed = log && config.sealKey && config.sealKey !== log.vkey;
+  return renewed ? { log: null, proved: null, former: { log, proved } } : { log, proved, former: null };
 }
 
 /**
- * @param {Proved | null} before
+ * Whether the receipt is of the log that goes on: after a change of the built-in key there are some of before.
+ * @param {Receipt} receipt
+ * @param {import('./note').Verifier} verifier
+ */
+function isOf(receipt, verifier) {
+  try {
+    checkReceipt(receipt, verifier);
+    return true;
+  } catch (error) {
+    if (error instanceof ProofFailed) return false;
+    throw error;
+  }
+}
+
+/**
+ * @param {Known & {former: Known | null}} known
  * @returns {Promise<Verification>}
  */
-async function check(before) {
-  const log = await kept(LOG_KEY);
-  const held = (await keptReceipts()).slice();
-  const trusted = trustedKey(log);
+async function check({ log, proved: before, former }) {
+  const trusted = config.sealKey || (log && log.vkey);
+  const all = (await keptReceipts()).slice();
+  const held = former ? all.filter((receipt) => isOf(receipt, keyOf(config.sealKey))) : all.slice();
   // The first event's own content cannot be checked, so a receipt needs the one before it as well.
   const from = before ? Math.min(before.version, ...held.map(({ version }) => version - 1)) : 1;
   const proof = await fetchProof(Math.max(from - 1, 0));
@@ -134,19 +158,23 @@ async function check(before) {
   const done = held.filter((receipt) => isKept(checkReceipt(receipt, verifier), proved, proof.events));
   if (await session.isLoggedOut()) throw new session.LoggedOut(); // Meanwhile: nothing is kept any more.
   const list = await keptReceipts();
-  list.splice(0, list.length, ...list.filter((receipt) => !done.includes(receipt)));
+  const aside = former ? all.filter((receipt) => !held.includes(receipt)) : [];
+  list.splice(0, list.length, ...list.filter((receipt) => !done.includes(receipt) && !aside.includes(receipt)));
+  if (former) await keep(FORMER_KEY, { ...former, receipts: aside });
+  const renewed = former !== null || await kept(FORMER_KEY) !== null;
   await Promise.all([
     keep(LOG_KEY, { vkey, note: proof.seal.note }), keep(PROVED_KEY, proved), keep(RECEIPTS_KEY, list),
   ]);
   const key = config.sealKey ? 'built-in' : trusted ? 'remembered' : 'first-seen';
-  return { state: 'verified', proved, key, since, kept: done.length, waiting: list.length, lost };
+  return { state: 'verified', proved, key, since, kept: done.length, waiting: list.length, lost, renewed };
 }
 
 /** @returns {Promise<Verification>} */
 async function outcome() {
-  const before = await kept(PROVED_KEY);
+  const start = await knownSoFar();
+  const before = start.proved;
   try {
-    return await check(before);
+    return await check(start);
   } catch (error) {
     if (error instanceof ProofFailed) return { state: 'failed', why: error.message };
     if (error instanceof HttpError && error.code === 'not-sealed') {
@@ -169,7 +197,7 @@ function verify() {
 /** Leaves nothing of the user on this device. */
 async function forget() {
   receipts = null;
-  await Promise.all([PROVED_KEY, RECEIPTS_KEY].map((key) => wx.removeStorage({ key })));
+  await Promise.all([PROVED_KEY, RECEIPTS_KEY, FORMER_KEY].map((key) => wx.removeStorage({ key })));
 }
 
 module.exports = { forget, keepReceipt, verify };

@@ -113,6 +113,60 @@ test('the public key of config.js counts, and without one the key that was seen 
   assert.equal((await trusting.verify()).state, 'verified');
 });
 
+test('with another built-in key the phone begins anew, says so, and puts aside what it had', async (t) => {
+  const [ledger, renewed] = [ledgerOf(5), ledgerOf()];
+  const me = await phone(t, ledger, { sealKey: ledger.signer.vkey });
+  const { sealView } = launch({ origin: me.origin }).load('utils/sealed');
+  const details = (outcome) => sealView(outcome, null, Date.now()).notes.join('\n');
+  const before = await me.verify();
+  assert.equal(before.renewed, false);
+  assert.doesNotMatch(details(before), /从头核验/);
+  const old = ledger.receipt(ME);
+  const promised = renewed.receipt(ME); // Of the service's new key, while the phone still had the old one.
+  await me.keepReceipt(old);
+  await me.keepReceipt(promised);
+  const kept = [me.kept('seals'), me.kept('proved')];
+
+  me.given.sealKey = renewed.signer.vkey;
+  assert.equal(sentence(await me.verify()), '签名公钥和原来的不同。'); // The service still has the old one.
+  assert.deepEqual([me.kept('seals'), me.kept('proved')], kept);
+  me.given.refusal = NOT_SEALED;
+  assert.deepEqual(await me.verify(), { state: 'unsealed' });
+  me.given.refusal = null;
+  me.given.ledger = renewed;
+  const fresh = await me.verify();
+  assert.deepEqual([fresh.state, fresh.key, fresh.since, fresh.renewed, fresh.kept], ['verified', 'built-in', null, true, 1]);
+  assert.match(details(fresh), /自带的公钥和这部手机以前用的不同.*从头核验/);
+  assert.deepEqual(me.kept('former'), { log: kept[0], proved: kept[1], receipts: [old] });
+  assert.deepEqual(me.kept('receipts'), []);
+
+  renewed.seal();
+  const later = await me.verify();
+  assert.deepEqual([later.state, later.since, later.renewed], ['verified', 1, true]);
+  me.given.ledger = ledgerOf();
+  assert.equal(sentence(await me.verify()), '签名公钥和原来的不同。');
+  await launch({ origin: me.origin, storage: me.storage }).load('utils/verification').forget();
+  assert.equal(me.kept('former'), null);
+});
+
+test('a built-in key that comes later takes the place of the one that was seen first', async (t) => {
+  const ledger = ledgerOf();
+  const me = await phone(t, ledger);
+  await me.verify();
+  me.given.sealKey = ledger.signer.vkey;
+  const same = await me.verify();
+  assert.deepEqual([same.state, same.key, same.since, same.renewed], ['verified', 'built-in', 1, false]);
+  me.given.ledger = ledgerOf();
+  me.given.sealKey = me.given.ledger.signer.vkey;
+  assert.deepEqual([(await me.verify()).renewed, me.kept('former').log.vkey], [true, ledger.signer.vkey]);
+  // Taken out again, the key that was used last stays, and another one is a failure.
+  me.given.sealKey = '';
+  assert.equal((await me.verify()).key, 'remembered');
+  me.given.ledger = ledger;
+  assert.equal(sentence(await me.verify()), '签名公钥和原来的不同。');
+  assert.equal(sentence(await me.verify()), '签名公钥和原来的不同。');
+});
+
 test('what was proved before must still be there', async (t) => {
   const signer = new Signer('credit-ledger/wx1');
   const made = (build) => {
