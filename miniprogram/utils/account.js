@@ -1,9 +1,9 @@
 const session = require('./session');
 const verification = require('./verification');
 const { dateOf } = require('./format');
+const { PAGE_SIZE } = require('./statement');
 
 const STORAGE_KEY = 'credit';
-const PAGE_SIZE = 20;
 
 /**
  * @typedef {{grant: number, credit: number, expires_at: string}} Lot

@@ -1,6 +1,9 @@
 const { formatChange, formatCredit, formatTime } = require('./format');
 const { describe, isToldBy, statedChange } = require('./events');
 
+/** How many events are asked for at a time. */
+const PAGE_SIZE = 20;
+
 /**
  * @typedef {{version: number, type: string, data: Record<string, unknown>, credit: number, recorded_at: string}} LedgerEvent
  * @typedef {object} Row
@@ -69,4 +72,4 @@ function statementRows(events, now) {
   ));
 }
 
-module.exports = { statementRows };
+module.exports = { PAGE_SIZE, statementRows };

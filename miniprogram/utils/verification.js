@@ -6,6 +6,8 @@ const { ProofFailed, must } = require('./proof-failed');
 const { checkConsistency, checkProof, checkpointIn, keyOf, proofOf } = require('./proof');
 const { checkReceipt, isKept } = require('./receipt');
 const { HttpError, NetworkError, request } = require('./request');
+const { reaches } = require('./listed');
+const { PAGE_SIZE } = require('./statement');
 
 /** The log of seals as it was last seen: it is nobody's own, so it outlives a logout. */
 const LOG_KEY = 'seals';
@@ -24,6 +26,7 @@ const MAX_RECEIPTS = 100;
  * @typedef {object} Verified
  * @property {'verified'} state
  * @property {Proved} proved
+ * @property {import('./proof').ProvedEvent[]} events the newest of the events that were proved, for the list on the page
  * @property {'built-in' | 'first-seen' | 'remembered'} key where the public key is from that was used
  * @property {number | null} since the seal seen before, which this one goes on from
  * @property {number} kept receipts that the proof was compared with
@@ -36,7 +39,7 @@ const MAX_RECEIPTS = 100;
 
 /** @type {Promise<Receipt[]> | null} the one list, read once and changed in place */
 let receipts = null;
-/** @type {Promise<Verification> | null} */
+/** @type {{oldest: number, done: Promise<Verification>} | null} */
 let verifying = null;
 
 /** @param {string} key */
@@ -141,19 +144,33 @@ function isOf(receipt, verifier) {
 }
 
 /**
+ * The first event that a check needs. The content of the first one that comes cannot be checked, so there is one
+ * more before those that are compared: with the list on the page, at least its first stretch, and with receipts.
+ * @param {Proved | null} before
+ * @param {Receipt[]} held
+ * @param {number} oldest that the page lists
+ */
+function firstNeeded(before, held, oldest) {
+  if (!before) return 1;
+  const compared = [before.version - PAGE_SIZE + 1, oldest, ...held.map(({ version }) => version)];
+  return Math.max(Math.min(...compared) - 1, 1);
+}
+
+/**
  * @param {Known & {former: Known | null}} known
+ * @param {number} oldest that the page lists
  * @returns {Promise<Verification>}
  */
-async function check({ log, proved: before, former }) {
+async function check({ log, proved: before, former }, oldest) {
   const trusted = config.sealKey || (log && log.vkey);
   const all = (await keptReceipts()).slice();
   const held = former ? all.filter((receipt) => isOf(receipt, keyOf(config.sealKey))) : all.slice();
-  // The first event's own content cannot be checked, so a receipt needs the one before it as well.
-  const from = before ? Math.min(before.version, ...held.map(({ version }) => version - 1)) : 1;
-  const proof = await fetchProof(Math.max(from - 1, 0));
+  const from = firstNeeded(before, held, oldest);
+  const proof = await fetchProof(from - 1);
   const vkey = trusted || proof.vkey;
   const verifier = keyOf(vkey);
   const { proved, lost } = checkProof(proof, verifier, before);
+  must(reaches(proof.events, from + 1), 'events');
   const since = await checkLog(log, proof.seal.note);
   const done = held.filter((receipt) => isKept(checkReceipt(receipt, verifier), proved, proof.events));
   if (await session.isLoggedOut()) throw new session.LoggedOut(); // Meanwhile: nothing is kept any more.
@@ -166,15 +183,20 @@ async function check({ log, proved: before, former }) {
     keep(LOG_KEY, { vkey, note: proof.seal.note }), keep(PROVED_KEY, proved), keep(RECEIPTS_KEY, list),
   ]);
   const key = config.sealKey ? 'built-in' : trusted ? 'remembered' : 'first-seen';
-  return { state: 'verified', proved, key, since, kept: done.length, waiting: list.length, lost, renewed };
+  const listed = Math.min(proved.version - PAGE_SIZE + 1, oldest);
+  const events = proof.events.filter(({ version }) => version >= listed - 1);
+  return { state: 'verified', proved, events, key, since, kept: done.length, waiting: list.length, lost, renewed };
 }
 
-/** @returns {Promise<Verification>} */
-async function outcome() {
+/**
+ * @param {number} oldest
+ * @returns {Promise<Verification>}
+ */
+async function outcome(oldest) {
   const start = await knownSoFar();
   const before = start.proved;
   try {
-    return await check(start);
+    return await check(start, oldest);
   } catch (error) {
     if (error instanceof ProofFailed) return { state: 'failed', why: error.message };
     if (error instanceof HttpError && error.code === 'not-sealed') {
@@ -187,11 +209,16 @@ async function outcome() {
 /**
  * Checks the account's proof, and remembers what it proved. No network and no answer are no failed check;
  * after a failed one, everything stays that was kept before.
+ * @param {number} [oldest] the lowest version that the page lists: the outcome has the events from there on
  * @returns {Promise<Verification>}
  */
-function verify() {
-  verifying = verifying || outcome().finally(() => { verifying = null; });
-  return verifying;
+function verify(oldest = Infinity) {
+  if (verifying && verifying.oldest <= oldest) return verifying.done;
+  // One that has begun already did not ask for so much, and what it keeps is what this one goes on from.
+  const earlier = verifying ? verifying.done : Promise.resolve();
+  const run = { oldest, done: earlier.then(() => outcome(oldest)).finally(() => { if (verifying === run) verifying = null; }) };
+  verifying = run;
+  return run.done;
 }
 
 /** Leaves nothing of the user on this device. */

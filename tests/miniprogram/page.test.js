@@ -157,6 +157,49 @@ test('a logout goes back to a page that asks for a login, and for nothing else',
   await until(() => page.text('credit') === '100', 'the credit');
 });
 
+test('older rows are compared when they are loaded, and a lie in them is told', async () => {
+  const ledger = new SealedLedger();
+  ledger.register('oMe', 40);
+  for (let count = 0; count < 60; count += 1) ledger.grant('oMe', 1);
+  ledger.seal();
+  const device = launch({ origin: service() });
+  const { request } = device.wx;
+  const proofs = [];
+  let lie = {};
+  device.wx.request = (asked) => {
+    const { pathname, searchParams } = new URL(asked.url);
+    if (pathname === '/v1/me/proof') {
+      proofs.push(Number(searchParams.get('after')));
+      asked.success({ statusCode: 200, data: ledger.proof('oMe', proofs.at(-1)) });
+    } else if (pathname === '/v1/me/events') {
+      const page = ledger.statement('oMe', Number(searchParams.get('before') ?? Infinity));
+      page.events = page.events.map((event) => (event.version === 30 ? { ...event, ...lie } : event));
+      asked.success({ statusCode: 200, data: page });
+    } else if (pathname === '/v1/me/credit') {
+      asked.success({ statusCode: 200, data: { version: 62, credit: 100, held: 0 } });
+    } else request(asked);
+  };
+  const page = open(device, 'pages/login/login');
+  const said = (line) => until(() => page.instance.data.seal?.checked.includes(line), line);
+  await page.instance.refresh();
+  await said('下面列出的明细，已封存的 20 条都和封存里的一样');
+  await page.instance.loadMore();
+  await said('下面列出的明细，已封存的 40 条都和封存里的一样');
+  await page.instance.loadMore();
+  await page.instance.loadMore();
+  await said('下面列出的明细，已封存的 62 条都和封存里的一样');
+  await page.instance.refresh();
+  await said('下面列出的明细，已封存的 20 条都和封存里的一样');
+  assert.ok(proofs.length <= 6, proofs.join());
+  lie = { credit: 1000 };
+  await page.instance.loadMore();
+  await until(() => page.text('seal-word') === '核验失败', 'the failure');
+  assert.equal(page.instance.data.seal.notes[0], '页面上第 30 条记录的余额和封存的不一样。');
+  lie = {};
+  await page.instance.refresh();
+  await until(() => page.text('seal-word') === '已核验', 'the word');
+});
+
 test('the line below the credit says what the phone found, and a tap shows the details', async () => {
   const ledger = new SealedLedger();
   ledger.register('oMe', 100);
@@ -164,7 +207,12 @@ test('the line below the credit says what the phone found, and a tap shows the d
   const device = launch({ origin: service() });
   const { request } = device.wx;
   let answer = { statusCode: 200, data: ledger.proof('oMe') };
-  device.wx.request = (asked) => (asked.url.includes('/v1/me/proof') ? asked.success(answer) : request(asked));
+  const statement = { statusCode: 200, data: ledger.statement('oMe') };
+  device.wx.request = (asked) => {
+    if (asked.url.includes('/v1/me/proof')) asked.success(answer);
+    else if (asked.url.includes('/v1/me/events')) asked.success(statement);
+    else request(asked);
+  };
   const page = open(device, 'pages/login/login');
   await page.instance.refresh();
   await until(() => page.text('seal-word') === '已核验', 'the word');

@@ -168,6 +168,16 @@ export class SealedLedger {
     });
   }
 
+  /** What GET /v1/me/events answers. */
+  statement(openid, before = Infinity, limit = 20) {
+    const older = this.accounts.get(openid).events.filter(({ version }) => version < before).reverse();
+    const events = older.slice(0, limit).map(({ data, recorded_at_us: at, ...event }) => ({
+      ...event, data: JSON.parse(data),
+      recorded_at: `${new Date(Math.floor(at / 1000)).toISOString().slice(0, -1)}${String(at % 1000).padStart(3, '0')}Z`,
+    }));
+    return { events, next_before: older.length > limit ? events.at(-1).version : null };
+  }
+
   consistency(first, second) {
     return { path: base64(consistencyPath(first, this.entries.slice(0, second))) };
   }

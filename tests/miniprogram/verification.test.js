@@ -61,19 +61,35 @@ function sentence(outcome) {
 }
 
 test('all pages are fetched the first time, and later only what came since', async (t) => {
-  const ledger = ledgerOf(...Array(9).fill(1));
-  const me = await phone(t, ledger, { page: 4 });
+  const ledger = ledgerOf(...Array(40).fill(1));
+  const me = await phone(t, ledger, { page: 20 });
   const first = await me.verify();
-  assert.deepEqual([first.state, first.proved.credit, first.key, first.since], ['verified', 109, 'first-seen', null]);
-  assert.deepEqual(me.asked(), ['/v1/me/proof', '/v1/me/proof?after=4', '/v1/me/proof?after=8']);
+  assert.deepEqual([first.state, first.proved.credit, first.key, first.since], ['verified', 140, 'first-seen', null]);
+  assert.deepEqual(me.asked(), ['/v1/me/proof', '/v1/me/proof?after=20', '/v1/me/proof?after=40']);
+  me.given.page = 1000;
   const again = await me.verify();
   assert.deepEqual([again.state, again.key, again.since], ['verified', 'remembered', 1]);
-  assert.deepEqual(me.asked(), ['/v1/me/proof?after=10']);
+  // A page of the statement, too, and the one before it.
+  assert.deepEqual(me.asked(), ['/v1/me/proof?after=21']);
   ledger.grant(ME, 6);
   ledger.seal();
   const later = await me.verify();
-  assert.deepEqual([later.proved.credit, later.proved.summed, later.since], [115, true, 1]);
-  assert.deepEqual(me.asked(), ['/v1/me/proof?after=10', '/v1/seals/1/consistency/2']);
+  assert.deepEqual([later.proved.credit, later.proved.summed, later.since], [146, true, 1]);
+  assert.deepEqual(me.asked(), ['/v1/me/proof?after=21', '/v1/seals/1/consistency/2']);
+});
+
+test('what the page lists is asked for, down to its oldest event', async (t) => {
+  const ledger = ledgerOf(...Array(60).fill(1));
+  const me = await phone(t, ledger);
+  const versions = ({ events }) => [events[0].version, events.at(-1).version];
+  assert.deepEqual(versions(await me.verify()), [42, 62]);
+  const { verify } = me.launch(me.origin);
+  const both = [verify(), verify(12), verify(30)];
+  assert.deepEqual((await Promise.all(both)).map(versions), [[42, 62], [11, 62], [11, 62]]);
+  assert.deepEqual(me.asked().slice(1), ['/v1/me/proof?after=41', '/v1/me/proof?after=10']);
+  assert.deepEqual(versions(await verify(1)), [1, 62]);
+  me.given.change = () => ledger.proof(ME, 41);
+  assert.equal(sentence(await verify(12)), '你的明细和封存的账户对不上。');
 });
 
 test('a seal that is made between two pages is no failure', async (t) => {
@@ -117,7 +133,7 @@ test('with another built-in key the phone begins anew, says so, and puts aside w
   const [ledger, renewed] = [ledgerOf(5), ledgerOf()];
   const me = await phone(t, ledger, { sealKey: ledger.signer.vkey });
   const { sealView } = launch({ origin: me.origin }).load('utils/sealed');
-  const details = (outcome) => sealView(outcome, null, Date.now()).notes.join('\n');
+  const details = (outcome) => sealView(outcome, null, [], Date.now()).notes.join('\n');
   const before = await me.verify();
   assert.equal(before.renewed, false);
   assert.doesNotMatch(details(before), /从头核验/);
@@ -375,24 +391,89 @@ test('the words say what was checked, and no more', async (t) => {
   const known = { version: 3, credit: 1234667, held: 0 };
   const all = ({ checked, notes }) => [...checked, ...notes].join('\n');
   const first = await me.verify();
-  const view = sealView(first, known, now);
+  const view = sealView(first, known, [], now);
   assert.deepEqual([view.tone, view.word], ['good', '已核验']);
   assert.match(view.about, /^今天 \d\d:\d\d 第 1 次封存$/);
   assert.match(all(view), /刚刚第一次见到.*\n你的账户在封存的总账里：到第 3 条记录为止，1,234,667 积分\n封存里你的每一笔明细都核对过：.*\n明细的增减逐条相加，正好是这个数/);
-  assert.match(all(view), /没有核对的：下面列出的明细.*别人看到的封存/);
+  assert.match(all(view), /没有核对的：别人看到的封存/);
   assert.doesNotMatch(all(view), /尚未封存|回执|丢失|改写/);
-  assert.match(all(sealView(first, { ...known, version: 5, credit: 1 }, now)), /最新的 2 条记录尚未封存/);
+  assert.match(all(sealView(first, { ...known, version: 5, credit: 1 }, [], now)), /最新的 2 条记录尚未封存/);
   for (const other of [{ credit: 1234668 }, { held: 1 }]) {
-    const lie = sealView(first, { ...known, ...other }, now);
+    const lie = sealView(first, { ...known, ...other }, [], now);
     assert.deepEqual([lie.tone, lie.word, lie.notes[0]], ['bad', '核验失败', '页面上的积分和封存的积分不一样。']);
     assert.match(lie.notes[1], /不要退出登录.*回执还保存.*客服/);
   }
-  assert.equal(sealView(first, { ...known, version: null, credit: 5 }, now).word, '已核验');
-  assert.match(all(sealView({ ...first, key: 'remembered', since: 1, kept: 2, waiting: 1, lost: 3, proved: { ...first.proved, sealNumber: 2, summed: false } }, known, now)),
+  assert.equal(sealView(first, { ...known, version: null, credit: 5 }, [], now).word, '已核验');
+  assert.match(all(sealView({ ...first, key: 'remembered', since: 1, kept: 2, waiting: 1, lost: 3, proved: { ...first.proved, sealNumber: 2, summed: false } }, known, [], now)),
     /还是这部手机第一次见到的那个[^]*接得上以前核验过的第 1 次封存[^]*2 张签到回执已兑现[^]*1 张签到回执在等待[^]*没有逐条相加[^]*3 条记录已经丢失/);
-  assert.equal(sealView({ state: 'unsealed' }, known, now).word, '尚未封存');
-  const offline = sealView({ state: 'unchecked', offline: true, why: '连接不上服务器。', last: first.proved }, known, now);
+  assert.equal(sealView({ state: 'unsealed' }, known, [], now).word, '尚未封存');
+  const offline = sealView({ state: 'unchecked', offline: true, why: '连接不上服务器。', last: first.proved }, known, [], now);
   assert.deepEqual([offline.word, offline.tone], ['离线未核验', 'open']);
   assert.match(all(offline), /上次核验的是今天 \d\d:\d\d 第 1 次封存/);
-  assert.match(all(sealView({ state: 'unchecked', offline: false, why: '忙', last: null }, null, now)), /还没有核验过/);
+  assert.match(all(sealView({ state: 'unchecked', offline: false, why: '忙', last: null }, null, [], now)), /还没有核验过/);
+});
+
+/** What the page lists, and a proof that was checked: 45 events of mine, of which the last 2 are not sealed. */
+async function listing(t) {
+  const ledger = ledgerOf(...Array(41).fill(1));
+  const me = await phone(t, ledger);
+  const verified = await me.verify();
+  ledger.grant(ME, 7);
+  ledger.record(ME, 'CreditExpired', { amount: 7, actor: 'rule:expiry' }, -7); // Shown before anybody records it.
+  const { sealView } = launch({ origin: me.origin }).load('utils/sealed');
+  const { events } = ledger.statement(ME);
+  const now = Math.floor(ledger.clockUs / 1000);
+  const known = { version: 45, credit: 141, held: 0 };
+  return { me, verified, events, view: (listed, outcome = verified) => sealView(outcome, known, listed, now) };
+}
+
+test('what the page lists is compared with what was sealed, event by event', async (t) => {
+  const { events, verified, view } = await listing(t);
+  assert.deepEqual([events[0].version, events.at(-1).version, verified.events[0].version], [45, 26, 23]);
+  const honest = view(events);
+  assert.equal(honest.word, '已核验');
+  assert.ok(honest.checked.includes('下面列出的明细，已封存的 18 条都和封存里的一样'), honest.checked.join());
+  assert.doesNotMatch(honest.notes.join(), /没有列在下面|还没有和封存比对/);
+  assert.equal(view([]).checked.join().includes('下面列出的'), false);
+
+  const changed = (version, change) => events.map((event) => (event.version === version ? { ...event, ...change } : event));
+  const { data } = events[5];
+  const table = [
+    [changed(40, { credit: 1 }), '页面上第 40 条记录的余额和封存的不一样。'],
+    [changed(43, { type: 'CreditSpent' }), '页面上第 43 条记录的类型和封存的不一样。'],
+    [changed(26, { recorded_at: events[1].recorded_at }), '页面上第 26 条记录的时间和封存的不一样。'],
+    [changed(26, { recorded_at: 'today' }), '页面上第 26 条记录的时间和封存的不一样。'],
+    [changed(40, { data: { ...data, amount: 2 } }), '页面上第 40 条记录的数额和封存的不一样。'],
+    [changed(40, { data: undefined }), '页面上第 40 条记录的数额和封存的不一样。'],
+    [changed(40, { data: { ...data, reason: 'gift' } }), '页面上第 40 条记录的说明和封存的不一样。'],
+    [changed(40, { data: { ...data, reference: 'mine' } }), '页面上第 40 条记录的说明和封存的不一样。'],
+    ...[events.filter(({ version }) => version !== 40), [...events, events[19]], [...events].reverse(), changed(45, { version: 'x' }),
+      [...events.slice(0, 19), { ...events[19], version: 99 }], [{ ...events[0], version: 0 }]]
+      .map((listed) => [listed, '页面上的明细不连续，缺了记录，或者多了记录。']),
+  ];
+  for (const [listed, why] of table) {
+    const { tone, word, notes } = view(listed);
+    assert.deepEqual([tone, word, notes[0]], ['bad', '核验失败', why]);
+  }
+  // What is not sealed yet can be anything: the notes say how much that is.
+  const unsealed = view(changed(44, { credit: 5 }));
+  assert.deepEqual([unsealed.word, unsealed.notes[1]], ['已核验', '最新的 2 条记录尚未封存，通常要等一分钟左右。']);
+});
+
+test('a list that lacks the newest, or reaches further down than the proof, is no lie, and is said', async (t) => {
+  const { me, events, view } = await listing(t);
+  const behind = view(events.slice(4));
+  assert.deepEqual([behind.word, behind.checked.some((line) => line.includes('已封存的 16 条'))], ['已核验', true]);
+  assert.match(behind.notes.join(), /还有 2 条更新的记录没有列在下面/);
+  const all = me.given.ledger.statement(ME, Infinity, 50).events;
+  const lied = all.map((event) => (event.version === 5 ? { ...event, credit: 1 } : event));
+  const early = view(lied);
+  assert.equal(early.word, '已核验');
+  assert.match(early.notes.join(), /下面较早的明细还没有和封存比对/);
+  // From 24 on: of the first proved event, 23, the content was not checked.
+  assert.ok(early.checked.includes('下面列出的明细，已封存的 20 条都和封存里的一样'), early.checked.join());
+  me.given.ledger.accounts.get(ME).events.splice(43); // As it was sealed.
+  const further = await me.launch(me.origin).verify(1);
+  assert.equal(view(lied, further).notes[0], '页面上第 5 条记录的余额和封存的不一样。');
+  assert.ok(view(all, further).checked.includes('下面列出的明细，已封存的 43 条都和封存里的一样'));
 });

@@ -3,6 +3,7 @@ const session = require('../../utils/session');
 const { afterCheckIn, checkIn, checkinDay } = require('../../utils/checkin');
 const { formatChange } = require('../../utils/format');
 const { HttpError } = require('../../utils/request');
+const { oldestOf, reaches } = require('../../utils/listed');
 const { sealView } = require('../../utils/sealed');
 const { sentenceFor } = require('../../utils/failure');
 const { standingView } = require('../../utils/standing');
@@ -136,13 +137,23 @@ Page({
     this.showSeal();
   },
 
-  async verify() {
-    this.verification = await verify();
+  /** @param {number} [oldest] event of the list that is to be compared with the proof */
+  async verify(oldest) {
+    this.verification = await verify(oldest);
+    this.compareStatement();
+  },
+
+  /** The list, or what was proved, has changed: for older events more of the proof is needed. */
+  compareStatement() {
     this.showSeal();
+    const oldest = oldestOf(this.events);
+    if (this.verification && this.verification.state === 'verified' && !reaches(this.verification.events, oldest)) {
+      this.verify(oldest); // Nobody waits for it.
+    }
   },
 
   showSeal() {
-    if (this.verification) this.setData({ seal: sealView(this.verification, this.known, Date.now()) });
+    if (this.verification) this.setData({ seal: sealView(this.verification, this.known, this.events, Date.now()) });
   },
 
   toggleSeal() {
@@ -162,6 +173,7 @@ Page({
 
   showStatement() {
     this.setData({ rows: statementRows(this.events, Date.now()), tail: this.cursor === null ? 'end' : 'more' });
+    this.compareStatement();
   },
 
   async loadMore() {
@@ -195,6 +207,7 @@ Page({
       patch[`rows[${first + index}]`] = row;
     });
     this.setData(patch);
+    this.compareStatement();
   },
 
   async checkIn() {
