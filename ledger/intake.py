@@ -167,7 +167,6 @@ class _Importer:
         self._kept = kept
         self._log = Log(ledger)
         self._corrections = Corrections(self._log.event)
-        self._accounts: dict[str, Account] = {}  # whose rows are not written yet
         self._events = self._sealed = self._waiting = self._covered = 0
         self.ended = False
 
@@ -217,7 +216,9 @@ class _Importer:
             raise ValueError(f"the note of {self._kept.size} seals is not of these: they were made anew")
 
     def _take_event(self, event: EventLine) -> None:
-        account = self._accounts.get(event.openid) or self._log.account(event.openid) or Account(event.openid)
+        if not self._waiting:
+            self._log.begin()
+        account = self._log.account(event.openid) or Account(event.openid)
         fingerprint = None if event.fingerprint is None else bytes.fromhex(event.fingerprint)
         data, digest = event.data.encode(), bytes.fromhex(event.hash)
         row = RawEvent(
@@ -232,38 +233,29 @@ class _Importer:
             event.recorded_at_us,
             digest,
         )
-        self._accounts[event.openid] = follow(account, row)
+        after = follow(account, row)
         self._corrections.check(account, row)
-        if not self._waiting:
-            self._log.begin()
-        self._log.put_events(
-            [
-                Recorded(
-                    event.openid,
-                    event.version,
-                    event.type,
-                    data,
-                    event.credit,
-                    event.key,
-                    fingerprint,
-                    event.recorded_at_us,
-                    digest,
-                )
-            ]
+        recorded = Recorded(
+            event.openid,
+            event.version,
+            event.type,
+            data,
+            event.credit,
+            event.key,
+            fingerprint,
+            event.recorded_at_us,
+            digest,
         )
+        self._log.append([recorded], after)
         self._events += 1
         self._waiting += 1
         if self._waiting == _EVENTS_A_COMMIT:
             self._commit()
 
     def _commit(self) -> None:
-        if not self._waiting:
-            return
-        for account in self._accounts.values():
-            self._log.put_account(account)
-        self._log.commit()
-        self._accounts.clear()
-        self._waiting = 0
+        if self._waiting:
+            self._log.commit()
+            self._waiting = 0
 
 
 def _told(counts: Counts) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+from msgspec.structs import astuple
+
 from ledger.account import Account
 from ledger.errors import NotCommitted
 from ledger.events import Recorded, Subject, decode
@@ -20,10 +22,15 @@ RAW: Final = (
 _JSON: Final = ("lots", "holds")
 ACCOUNT: Final = ", ".join(f"CAST({name} AS BLOB)" if name in _JSON else name for name in COLUMNS)
 PLACES: Final = ["CAST(? AS TEXT)" if name in _JSON else "?" for name in COLUMNS]
-_SET: Final = ", ".join(f"{name} = {place}" for name, place in zip(COLUMNS, PLACES, strict=True))
-# Nearly every account is there already, so that is tried first.
-_UPDATE_ACCOUNT: Final = f"UPDATE account SET {_SET} WHERE openid = ?"
-_INSERT_ACCOUNT: Final = f"INSERT INTO account ({', '.join(COLUMNS)}, openid) VALUES ({', '.join(PLACES)}, ?)"
+_SET: Final = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
+_PUT_ACCOUNT: Final = (
+    f"INSERT INTO account ({', '.join(COLUMNS)}, openid) VALUES ({', '.join(PLACES)}, ?)"
+    f" ON CONFLICT (openid) DO UPDATE SET {_SET}"
+)
+_PUT_EVENT: Final = (
+    "INSERT INTO event (openid, version, type, data, credit, key, fingerprint, recorded_at, hash)"
+    " VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?)"
+)
 FIND_ACCOUNT: Final = f"SELECT {ACCOUNT} FROM account WHERE openid = ?"
 _FIND_KEY: Final = f"SELECT {EVENT} FROM event WHERE openid = ? AND key = ?"
 _SCAN_ROWS: Final = 1000
@@ -75,10 +82,17 @@ class RawEvent(NamedTuple):
 
 
 class Log(WritableFile):
-    """The ledger file, opened for writing by one thread. Everything happens between begin and commit."""
+    """The ledger file, opened for writing by one thread. Everything happens between begin and commit.
+
+    What a transaction appends waits in memory and is written in one go, an account's row once however often it
+    changed. Whatever is read meanwhile is as if it were written.
+    """
 
     def __init__(self, path: Path, *, appid: str | None = None) -> None:
         super().__init__(open_ledger(path, appid=appid), path.name)
+        self._rows: list[Recorded] = []
+        self._by_key: dict[tuple[str, str], Recorded] = {}
+        self._changed: dict[str, Account] = {}
 
     def begin(self) -> None:
         """As for any file; also raises NotCommitted where replay swapped in rows of another release's fold."""
@@ -90,16 +104,30 @@ class Log(WritableFile):
             self.rollback()
             raise
 
+    def commit(self) -> None:
+        """As for any file; an error of a row that cannot be written comes before COMMIT, and is not unknown."""
+        self._write()
+        super().commit()
+
+    def rollback(self) -> None:
+        self._forget()
+        super().rollback()
+
     def event_by_key(self, openid: str, key: str) -> Recorded | None:
+        if (waiting := self._by_key.get((openid, key))) is not None:
+            return waiting
         row = self.connection.execute(_FIND_KEY, (openid, key)).fetchone()
         return None if row is None else Recorded(*row)
 
     def account(self, openid: str) -> Account | None:
+        if (changed := self._changed.get(openid)) is not None:
+            return changed
         row = self.connection.execute(FIND_ACCOUNT, (openid,)).fetchone()
         return None if row is None else from_row(openid, row)
 
     def subject(self, openid: str, version: int) -> Subject | None:
         """The event `version` of an account, and how much of it later events reversed or revoked."""
+        self._write()
         row = self.connection.execute(
             "SELECT type, CAST(data AS BLOB) FROM event WHERE openid = ? AND version = ?", (openid, version)
         ).fetchone()
@@ -115,38 +143,31 @@ class Log(WritableFile):
 
     def event(self, openid: bytes, version: int) -> RawEvent | None:
         """One event as it is stored."""
+        self._write()
         row = self.connection.execute(
             f"SELECT {RAW} FROM event WHERE openid = CAST(? AS TEXT) AND version = ?", (openid, version)
         ).fetchone()
         return None if row is None else RawEvent(*row)
 
     def append(self, rows: list[Recorded], account: Account) -> None:
-        """Write the events of one account and the row that is their fold."""
-        self.put_events(rows)
-        self.put_account(account)
-
-    def put_events(self, rows: list[Recorded]) -> None:
+        """Take the next events of one account, and the account after them."""
+        self._rows += rows
         for row in rows:
-            self.connection.execute(
-                "INSERT INTO event (openid, version, type, data, credit, key, fingerprint, recorded_at, hash)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    row.openid,
-                    row.version,
-                    row.type,
-                    row.data.decode(),
-                    row.credit,
-                    row.key,
-                    row.fingerprint,
-                    row.recorded_at_us,
-                    row.hash,
-                ),
-            )
+            if row.key is not None:
+                self._by_key[row.openid, row.key] = row
+        self._changed[account.openid] = account
 
-    def put_account(self, account: Account) -> None:
-        row = (*to_row(account), account.openid)
-        if not self.connection.execute(_UPDATE_ACCOUNT, row).rowcount:
-            self.connection.execute(_INSERT_ACCOUNT, row)
+    def _write(self) -> None:
+        if self._changed:
+            self.connection.executemany(_PUT_EVENT, map(astuple, self._rows))
+            rows = [(*to_row(account), openid) for openid, account in self._changed.items()]
+            self.connection.executemany(_PUT_ACCOUNT, rows)
+            self._forget()
+
+    def _forget(self) -> None:
+        self._rows.clear()
+        self._by_key.clear()
+        self._changed.clear()
 
 
 class LogScan:

@@ -87,9 +87,8 @@ def rewrite(path: Path, rows: list[RawEvent]) -> None:
         connection.execute("DELETE FROM account")
     log = Log(path)
     log.begin()
-    log.put_events(kept)
-    for account in accounts.values():
-        log.put_account(account)
+    for row in kept:
+        log.append([row], accounts[row.openid])
     log.commit()
     log.close()
     assert audit(path).good, "without the seals"
