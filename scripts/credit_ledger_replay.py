@@ -30,6 +30,8 @@ def replay(write: bool, undo: bool, as_json: bool) -> None:
     only where every event can be followed and the root is right. If it is killed, the next --write goes on from
     there. The rows that were replaced are kept until the next --write.
 
+    --undo brings back the rows that were there before, whatever they are, and then compares them as well.
+
     Exit status 0 when no row differs, or when --write put them right; otherwise 1.
     """
     if undo:
@@ -52,12 +54,23 @@ def replay(write: bool, undo: bool, as_json: bool) -> None:
 def _undo(*, as_json: bool) -> None:
     with the_ledger() as path:
         position = replaying.undo(path)
+        if not as_json:  # before the comparison, which can take a while, or fail
+            click.echo(
+                f"The former account rows are live again, with all {position} events; another --undo undoes it"
+            )
+        with progress_bar("Comparing") as progress:
+            found = replaying.replay(path, progress)
+    good = _right(found) and not found.differences
     if as_json:
-        click.echo(json.dumps({"undone": True, "events": position}))
+        click.echo(json.dumps({"undone": True, **_as_json(found)}, ensure_ascii=False))
     else:
-        click.echo(
-            f"The former account rows are live again, with all {position} events; another --undo undoes this"
-        )
+        _print(found)
+        if not good:
+            click.echo(
+                "They are live all the same: undo this with another --undo, or build them anew with --write",
+                err=True,
+            )
+    sys.exit(0 if good else WRONG)
 
 
 def _right(rebuilt: Rebuilt) -> bool:

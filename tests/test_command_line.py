@@ -144,6 +144,37 @@ def test_replay_names_what_differs_and_puts_it_right(ledger: Ledger) -> None:
     assert json.loads(ledger.says("replay", "--json"))["differences"] == []
 
 
+def test_an_undo_says_whether_the_rows_that_it_brings_back_are_right(ledger: Ledger) -> None:
+    ledger.says("replay", "--write")
+    told = ledger.says("replay", "--undo")
+    assert "are live again, with all 4 events" in told
+    assert told.endswith("4 events, 2 accounts: 0 rows differ\n")
+
+    ledger.damage("UPDATE account SET credit = credit + 1, granted = granted + 1 WHERE openid = 'bob'")
+    ledger.says("replay", "--write")
+    done = ledger.run("replay", "--undo")
+    assert done.returncode == 1
+    assert "are live again" in done.stdout
+    assert "DIFFERS  bob: credit is 101, its events come to 100; granted is" in done.stdout
+    assert "2 accounts: 1 rows differ" in done.stdout
+    assert "another --undo, or build them anew with --write" in done.stderr
+    done = ledger.run("replay", "--undo", "--json")
+    assert (done.returncode, json.loads(done.stdout)["undone"]) == (0, True)
+    done = ledger.run("replay", "--undo", "--json")
+    assert (done.returncode, len(json.loads(done.stdout)["differences"])) == (1, 1)
+    assert "1 rows differ and were put right" in ledger.says("replay", "--write")
+    assert ledger.run("audit").returncode == 0
+
+
+def test_an_undo_finds_a_wrong_head_in_the_rows_that_it_brings_back(ledger: Ledger) -> None:
+    """What is chained to it next would be damage to the log itself."""
+    ledger.damage("UPDATE account SET head = zeroblob(32) WHERE openid = 'bob'")
+    ledger.says("replay", "--write")
+    done = ledger.run("replay", "--undo")
+    assert done.returncode == 1
+    assert f"DIFFERS  bob: head is {bytes(32).hex()}" in done.stdout
+
+
 def test_replay_does_not_write_what_a_damaged_log_comes_to(ledger: Ledger) -> None:
     ledger.damage("UPDATE event SET credit = 7 WHERE openid = 'alice' AND version = 2",
                   "UPDATE account SET credit = 5000 WHERE openid = 'bob'")  # fmt: skip
