@@ -51,7 +51,7 @@ class Parameter(msgspec.Struct, frozen=True):
     def _header(self, req: falcon.asgi.Request) -> str | None:
         # Falcon joins what came as several headers with commas, and a key may have one of its own.
         name = self.name.lower().encode()
-        if sum(given == name for given, _ in req.scope["headers"]) > 1:
+        if [given for given, _ in req.scope["headers"]].count(name) > 1:
             raise Problem(400, "invalid-parameter", f"{self.name} may be given once.")
         return req.get_header(self.name)
 

@@ -1,6 +1,7 @@
 """What a serving process holds: its files, its committers, and its way to WeChat."""
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -98,6 +99,9 @@ class Service:
             loop.create_task(self._sweep_hourly()),
             loop.create_task(seal_every_minute(settings.data)),
         ]
+        # What is there by now stays: the collector need not look through all of it again and again.
+        gc.collect()
+        gc.freeze()
 
     async def process_shutdown(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
         self.wechat.close()

@@ -6,6 +6,7 @@ No line holds a token, code, secret or session key: queries, bodies and headers 
 import re
 import secrets
 import time
+from functools import cache
 from typing import Final
 
 import falcon.asgi
@@ -24,6 +25,10 @@ _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _HEADERS: Final = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
 log = structlog.get_logger()
+
+# Looked up once for each route and status, of which there are few: a look-up costs more than counting.
+_requests = cache(REQUESTS.labels)
+_latency = cache(LATENCY.labels)
 
 
 class Telemetry:
@@ -52,8 +57,8 @@ class Telemetry:
         route: str = (req.uri_template if resource is not None else None) or _UNMATCHED
         status = resp.status_code
         method = req.method if req.method in _METHODS else "other"
-        REQUESTS.labels(method, route, status).inc()
-        LATENCY.labels(route).observe(seconds)
+        _requests(method, route, status).inc()
+        _latency(route).observe(seconds)
         log.info(
             "request",
             request_id=req.context.request_id,

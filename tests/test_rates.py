@@ -13,7 +13,8 @@ import falcon
 import pytest
 import requests
 
-from api.rates import Windows, address_of
+from api.problems import Problem
+from api.rates import Rates, address_of
 from api.settings import SettingError, read_settings
 from tests.backend import Backend, exchange, new_account, raw_request
 from tests.conftest import Service
@@ -276,22 +277,30 @@ def test_windows_forget_what_is_over_and_have_an_end(monkeypatch: pytest.MonkeyP
     now = 1000.0
     monkeypatch.setattr("api.rates.time.time", lambda: now)
     monkeypatch.setattr("api.rates._MAX_COUNTED", 100)
-    windows = Windows()
-    assert [windows.incr("a", 10) for _ in range(3)] == [1, 2, 3]
-    assert (windows.get("a"), windows.get_expiry("a"), windows.get("b")) == (3, 1010.0, 0)
+    rates = Rates(read_settings(SETTINGS | {"CREDIT_RATE_KEY": "3/10seconds"}))
+
+    def is_let_through(key_id: str) -> bool:
+        try:
+            rates.count_key(key_id)
+        except Problem:
+            return False
+        return True
+
+    assert [is_let_through("a") for _ in range(4)] == [True, True, True, False]
+    now = 1009.0
+    assert not is_let_through("a")
     now = 1010.0
-    assert windows.get("a") == 0
-    assert windows.incr("a", 10) == 1
+    assert is_let_through("a"), "a window ends"
     for number in range(99):
-        windows.incr(f"old {number}", 5)
-    now = 1016.0
-    windows.incr("new", 10)
-    assert windows.get("a") == 1, "what is not over is kept while there is room"
+        assert is_let_through(f"old {number}")
+    now = 1015.0
+    assert [is_let_through("a") for _ in range(3)] == [True, True, False]
+    now = 1020.0
+    assert is_let_through("new")
+    assert len(rates._windows) == 1, "what is over is forgotten when there is no more room"
     for number in range(1000):
-        windows.incr(f"flood {number}", 10)
-        assert len(windows._counts) <= 100
-    windows.clear("new")
-    assert windows.get("new") == 0
+        assert is_let_through(f"flood {number}")
+        assert len(rates._windows) <= 100
 
 
 # -- settings ------------------------------------------------------------------------------------------
