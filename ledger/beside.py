@@ -25,7 +25,7 @@ NEXT, FORMER = BESIDE
 # The rows of a transaction: others who want to write wait for one of them, some milliseconds.
 AT_ONCE: Final = 500
 _DUE_INDEXES: Final = ("account_due", "account_due_other")
-_FACT_ROWS: Final = 10_000
+_FACT_ROWS: Final = 1000
 
 
 class Standing(msgspec.Struct, frozen=True):

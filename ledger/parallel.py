@@ -26,6 +26,11 @@ _WORTH_A_PROCESS: Final = 50_000
 _rows_read: Any = None
 
 
+def cores() -> int:
+    """How many ranges are best: fewer leave a core idle, and each one is a reading of the whole table."""
+    return len(os.sched_getaffinity(0))
+
+
 def silent(done: int, total: int) -> None:
     """The progress that nobody watches."""
 
@@ -48,7 +53,7 @@ def over_ranges(
         done += count
         progress(done, max(rows, done))
 
-    processes = min(len(os.sched_getaffinity(0)), len(ranges))
+    processes = min(cores(), len(ranges))
     if processes < 2 or rows < _WORTH_A_PROCESS:
         return [work(each, tick) for each in ranges]
     # Not forked: a child must not inherit an open ledger, and whoever calls may have one.

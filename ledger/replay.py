@@ -20,7 +20,7 @@ from ledger.errors import LedgerFault, LedgerUnusable
 from ledger.fault import Fault
 from ledger.fold import Fact, Fold
 from ledger.log import EVERYBODY, Range
-from ledger.parallel import Progress, over_ranges, silent
+from ledger.parallel import Progress, cores, over_ranges, silent
 from ledger.projection import COLUMNS, PROJECTION, Difference
 from ledger.replay_range import fold_and_compare, fold_and_write, head_faults
 from ledger.seal_file import Stored
@@ -29,7 +29,8 @@ from ledger.sqlite import UNREADABLE, Turnstile
 
 # So many accounts a process holds at a time; each range is a reading of the whole table.
 _ACCOUNTS_IN_RANGE: Final = 150_000
-_LEAST_RANGES: Final = 4
+# A build that was cut short goes on from the ranges that are done.
+_LEAST_STEPS: Final = 4
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ def replay(path: Path, progress: Progress = silent) -> Rebuilt:
         end, live = scan.last_position(), scan.projection()
         cut = None if sealed is None else min(sealed.position, end)
         work = partial(fold_and_compare, path, cut, end, live == PROJECTION)
-        parts = over_ranges(work, _ranges(scan), end, progress)
+        parts = over_ranges(work, _ranges(scan, cores()), end, progress)
         faults = [fault for part in parts for fault in part.faults]
         faults += _gaps(scan, end, sum(part.counted for part in parts))
     proof = None
@@ -151,7 +152,7 @@ def _begun(beside: Beside, scan: FoldScan, sealed: Stored | None) -> tuple[Stand
     position, seal = scan.last_position(), None
     if sealed is not None:
         position, seal = min(sealed.position, position), sealed.seal.number
-    beside.begin_build(position, seal, _ranges(scan))
+    beside.begin_build(position, seal, _ranges(scan, _LEAST_STEPS))
     return Standing("building", PROJECTION, position, seal), 0
 
 
@@ -254,8 +255,8 @@ def _fold_on(beside: Beside, scan: FoldScan, table: str, facts: list[Fact], posi
 # -- what the steps stand on ---------------------------------------------------------------------------------
 
 
-def _ranges(scan: FoldScan) -> list[Range]:
-    return scan.ranges(max(_LEAST_RANGES, -(-scan.registrations() // _ACCOUNTS_IN_RANGE)))
+def _ranges(scan: FoldScan, least: int) -> list[Range]:
+    return scan.ranges(max(least, -(-scan.registrations() // _ACCOUNTS_IN_RANGE)))
 
 
 def _gaps(scan: FoldScan, until: int, counted: int) -> list[Fault]:

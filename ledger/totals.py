@@ -5,7 +5,6 @@ for what was redeemed. So of one reason they need not agree, but over all reason
 issued = outstanding + held + redeemed + expired + revoked.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
@@ -35,7 +34,7 @@ from ledger.events import (
 from ledger.lapse import next_lapse
 from ledger.log import BEFORE_ALL, LogScan, Range, RawEvent
 from ledger.lots import split
-from ledger.parallel import Progress, Tick, over_ranges, silent
+from ledger.parallel import Progress, Tick, cores, over_ranges, silent
 from ledger.sqlite import UNREADABLE
 from ledger.statement import Reader
 
@@ -97,7 +96,7 @@ def totals(path: Path, now_us: int, as_of_us: int | None = None, progress: Progr
     try:
         with LogScan(path) as scan:
             last = scan.last_position()
-            ranges = scan.ranges(max(len(os.sched_getaffinity(0)), last // _RANGE_EVENTS + 1))
+            ranges = scan.ranges(max(cores(), last // _RANGE_EVENTS + 1))
         settle_us = now_us if as_of_us is None else as_of_us
         # The clock may have run back: an event of a time to come is one of now.
         until_us = MAX_TIME_US if as_of_us is None else as_of_us

@@ -12,7 +12,7 @@ import msgspec
 from ledger.audit_scan import AuditScan, Extent
 from ledger.fault import Fault, text_of
 from ledger.follow import Wrong, follow
-from ledger.parallel import Progress, over_ranges, silent
+from ledger.parallel import Progress, cores, over_ranges, silent
 from ledger.quick_audit import audit_since
 from ledger.range_audit import Day, RangeReport, audit_range
 from ledger.seal_audit import SealAudit, SealsReport, Witness
@@ -22,7 +22,6 @@ __all__ = ["Fault", "Progress", "Report", "Witness", "Wrong", "audit", "audit_qu
 
 # So many accounts a process has in memory at a time; each range is a reading of the whole table.
 _ACCOUNTS_IN_RANGE: Final = 100_000
-_LEAST_RANGES: Final = 2
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -97,7 +96,7 @@ def _audit(path: Path, progress: Progress, sealed: SealAudit | None) -> Report:
         with AuditScan(path) as scan, ThreadPoolExecutor(1) as beside:
             structure = beside.submit(_structure_faults, path)
             extent = scan.extent()
-            count = max(_LEAST_RANGES, -(-extent.accounts // _ACCOUNTS_IN_RANGE))
+            count = max(cores(), -(-extent.accounts // _ACCOUNTS_IN_RANGE))
             work = partial(audit_range, path, cuts, extent.last)
             ranges = over_ranges(work, scan.ranges(count), extent.events, progress)
             faults = [fault for each in ranges for fault in each.faults]
