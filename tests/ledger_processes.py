@@ -81,6 +81,15 @@ class Program:
     def stop(self) -> int:
         """Ask a role that runs until its input ends to end; returns its exit status."""
         self._input.close()
+        deadline = time.monotonic() + PATIENCE_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._output, selectors.EVENT_READ)
+            # It may be waiting for somebody to read: a pipe holds some thousand answers.
+            while selector.select(deadline - time.monotonic()):
+                received = os.read(self._output.fileno(), 65536)
+                if not received:
+                    break
+                self._unread += received
         return self.process.wait(PATIENCE_S)
 
     def kill(self) -> list[object]:
