@@ -1,62 +1,101 @@
-"""scripts/bench measures a real service and writes its table, and nothing else, into the README.
+"""The benchmark, run small: it starts every contender, measures all there is, and records what it found.
 
 No figure is held against its target here: that is what scripts/bench itself is for.
 """
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
+import msgspec
 import pytest
 import requests
 
-from scripts.bench_table import BEGIN, END
+from bench import run
+from bench.contender import CONTENDERS
+from bench.figures import Results
+from bench.plan import Plan
+from bench.plots import drawings
+from bench.report import BEGIN, END
+from bench.targets import targets
 from tests.conftest import ROOT, Service
 
-_ROW = re.compile(r"\| .+ \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \|")
-_TARGET = re.compile(r"\| .+ \| [≥≤] ([\d.]+) \| (-?[\d.]+) \| (-?[\d.]+)–(-?[\d.]+) \| .+ \|")
+SMALL = Plan(
+    head=(1, 0.2),
+    other=(1, 0.2),
+    sweep=(1, 0.1),
+    library=(1, 0.05),
+    growth=(1, 0.2),
+    latency=(1, 0.5),
+    warm_s=0,
+    people=50,
+    long_events=200,
+    connections=(1,),
+    batches=(1, 50),
+    sizes=(1_000,),
+    bulk_lines=100,
+    starts=1,
+)
 _BEFORE = "# Credit Ledger 积分\r\n\n  text with <!-- another comment -->\n"
 _AFTER = "\n\n## After\tit\nno newline at the end"
 
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed: apt-get install wrk")
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed: apt-get install wrk")
-def test_bench_writes_its_table_between_the_markers_and_leaves_no_process(tmp_path: Path) -> None:
-    files = [tmp_path / "README.md", tmp_path / "README.zh-CN.md"]
-    for file in files:
-        file.write_bytes(f"{_BEFORE}{BEGIN}\nold\n{END}{_AFTER}".encode())
-    options = ["--quick", "--rounds", "1", "--seconds", "1", "--write", "--readmes", str(tmp_path)]
-    run = subprocess.run(
-        [sys.executable, "-m", "scripts.bench_run", *options],
-        cwd=ROOT,
-        env={**os.environ, "STARTED_BY": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
+
+@needs_wrk
+@needs_node
+def test_one_run_measures_every_contender_at_all_it_can_do_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout, scratch = tmp_path / "checkout", tmp_path / "scratch"
+    checkout.mkdir()
+    scratch.mkdir()
+    for file in ("README.md", "README.zh-CN.md"):
+        (checkout / file).write_bytes(f"{_BEFORE}{BEGIN}\nold\n{END}{_AFTER}".encode())
+    monkeypatch.setenv("STARTED_BY", str(tmp_path))
+
+    missed = run.run(SMALL, "small", checkout, scratch)
+
+    place = checkout / "docs" / "bench"
+    written = (place / "results.json").read_bytes()
+    results = msgspec.json.decode(written, type=Results)
+    assert results.left_out == {}
+    assert results.failures == []
+    measured = {(each.work, each.contender) for each in results.figures}
+    for contender in CONTENDERS:
+        assert {(work, contender.name) for work in contender.works} <= measured
+    assert ("library-grant", "eventsourcing") in measured
+    assert not [each for each in results.figures if not each.values or min(each.values) < 0]
+
+    verdicts = {target["title"]: target["verdict"] for target in msgspec.json.decode(written)["targets"]}
+    assert missed == [title for title, verdict in verdicts.items() if verdict == "missed"]
+    # A growth needs two sizes, and this run has one.
+    assert [title for title, verdict in verdicts.items() if verdict == "not measured"] == [
+        target.title
+        for target in targets(results)
+        if target.title.startswith("cost of a") and not target.values
+    ]
+    assert capsys.readouterr().out == (place / "results.md").read_text()
+
+    names = {path.stem for path in place.glob("*.svg")}
+    assert (
+        names
+        == set(drawings(results))
+        == set(re.findall(r"\((\w+)\.svg\)", (place / "results.md").read_text()))
     )
-    # A target missed on a busy machine ends with 1 as well, but only after everything was checked and written.
-    assert run.returncode == 0 or (run.returncode == 1 and run.stderr.startswith("Missed: ")), run.stderr
-
-    tables = []
-    for file in files:
-        whole = file.read_bytes().decode()
-        assert whole.startswith(f"{_BEFORE}{BEGIN}\n")
+    for name in names:
+        assert ElementTree.parse(place / f"{name}.svg").getroot().tag.endswith("svg")
+    for file in ("README.md", "README.zh-CN.md"):
+        whole = (checkout / file).read_bytes().decode()
+        assert whole.startswith(f"{_BEFORE}{BEGIN}\n| ")
         assert whole.endswith(f"{END}{_AFTER}")
-        tables.append(whole[len(_BEFORE) + len(BEGIN) + 1 : -len(END + _AFTER)])
-    assert tables[0] == run.stdout
-    figures = [[row.groups() for row in _ROW.finditer(table)] for table in tables]
-    assert figures[0] == figures[1]
-    assert len(figures[0]) == 7
-    assert all(float(number.replace(",", "")) > 0 for row in figures[0] for number in row)
-    bounds = [[row.groups() for row in _TARGET.finditer(table)] for table in tables]
-    assert bounds[0] == bounds[1]
-    assert [float(row[0]) for row in bounds[0]] == [0.6, 0.4, 4, 1.5, 5, 10_000, 10, 80]
-    assert "Measured by `scripts/bench`" in tables[0]
-    assert "请求/秒" in tables[1]
 
+    assert list(scratch.iterdir()) == []
     assert not [pid for pid in Path("/proc").glob("[0-9]*") if _was_started_by(pid, tmp_path)]
 
 
@@ -68,22 +107,22 @@ def _was_started_by(process: Path, mark: Path) -> bool:
 
 
 def test_bench_says_which_file_has_no_markers(tmp_path: Path) -> None:
-    """Before it measures, not after two minutes."""
-    run = subprocess.run(
-        [sys.executable, "-m", "scripts.bench_run", "--write", "--readmes", str(tmp_path)],
+    """Before it measures, not after ten minutes."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "bench.run", f"--write={tmp_path}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=20,
     )
-    assert run.returncode == 1
-    assert f"{tmp_path}/README.md" in run.stderr
+    assert done.returncode == 1
+    assert f"{tmp_path}/README.md" in done.stderr
 
 
 def test_the_routes_of_the_benchmark_are_in_no_other_app(
     new_service: Callable[..., Service], service: Service
 ) -> None:
-    measured = new_service(app="scripts.bench_app:from_environment()")
+    measured = new_service(app="bench.app:from_environment()")
     grant = {"amount": 7, "reason": "benchmark"}
     assert requests.post(f"{measured.url}/bench/hello", json=grant, timeout=5).json() == {"hello": "world"}
     assert requests.get(f"{measured.url}/bench/hello", timeout=5).json() == {"hello": "world"}

@@ -36,13 +36,13 @@ from api.bulk import MAX_LINE_BYTES, MAX_LINES
 from api.problems import LOGIN_FAILURES, REFUSAL_STATUS
 from api.service import Service as ApiService
 from api.settings import read_settings
+from bench.report import BEGIN, END
 from ledger import fault
 from ledger.decide import MAX_OPEN
 from ledger.events import EVENT_TYPES
 from ledger.refusals import REFUSALS
 from ledger.sqlite import Turnstile, connect
 from scripts import serve_here
-from scripts.bench_table import BEGIN, END
 from scripts.credit_ledger_audit import audit
 from tests.conftest import ROOT, Sandbox, Service, free_port
 from tests.documented import Run, mask, run_commands, run_requests, steps_of

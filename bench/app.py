@@ -1,4 +1,4 @@
-"""The product's app with two benchmark-only routes beside its own; scripts/bench runs it, nothing else does.
+"""The product's app with two benchmark-only routes beside its own; the benchmark runs it, nothing else does.
 
 The hello-world routes are what the product's are measured against, so they go through the same middleware
 and read the same body.

@@ -1,0 +1,1 @@
+"""The project's benchmark: the product, what people would pick instead, and the limits, in one run."""

@@ -1,0 +1,94 @@
+"""What the machine allows: syncs of the disk, bare inserts of the same rows, and a bare reading of the log.
+
+Run as a program it reads a log: `python -m bench.limits LEDGER`.
+"""
+
+import os
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from ledger.events import Recorded
+from ledger.projection import COLUMNS, Row
+from ledger.sqlite import Connection, connect
+
+# The tables of the ledger with their keys and unique indexes, without its checks and triggers.
+_TABLES: Final = (
+    "CREATE TABLE event (position INTEGER PRIMARY KEY, openid TEXT NOT NULL, version INTEGER NOT NULL,"
+    " type TEXT NOT NULL, data TEXT NOT NULL, credit INTEGER NOT NULL, key TEXT, fingerprint BLOB,"
+    " recorded_at INTEGER NOT NULL, hash BLOB NOT NULL, UNIQUE (openid, version)) STRICT",
+    "CREATE UNIQUE INDEX event_key ON event (openid, key) WHERE key IS NOT NULL",
+    f"CREATE TABLE account ({', '.join(COLUMNS)}, openid TEXT PRIMARY KEY) WITHOUT ROWID",
+)
+_INSERT: Final = (
+    "INSERT INTO event (openid, version, type, data, credit, key, fingerprint, recorded_at, hash)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_PLACES: Final = ", ".join("?" * (len(COLUMNS) + 1))
+_REPLACE: Final = f"INSERT OR REPLACE INTO account ({', '.join(COLUMNS)}, openid) VALUES ({_PLACES})"
+# Those that a replay reads.
+_SCAN: Final = "SELECT position, openid, version, type, data, credit, recorded_at, hash FROM event NOT INDEXED"
+_AT_ONCE: Final = 10_000
+
+EventValues = tuple[object, ...]
+
+
+class BareTables:
+    """A file with the ledger's rows and nothing of the ledger: the least that a durable batch costs."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch(mode=0o600)
+        self._connection: Connection = connect(path)
+        for statement in _TABLES:
+            self._connection.execute(statement)
+
+    def write(self, events: list[EventValues], accounts: list[EventValues]) -> None:
+        """One transaction, on disk when this returns."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(_INSERT, events)
+        self._connection.executemany(_REPLACE, accounts)
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def event_values(row: Recorded, openid: str, version: int, key: str) -> EventValues:
+    """The columns of `row`, as another event of another account."""
+    return (
+        openid, version, row.type, row.data.decode(), row.credit, key, row.fingerprint, row.recorded_at_us,
+        os.urandom(32),
+    )  # fmt: skip
+
+
+def account_values(row: Row, openid: str, version: int) -> EventValues:
+    return (version, os.urandom(32), *row[2:], openid)
+
+
+def syncs_per_second(directory: Path, seconds: float) -> float:
+    """How often 4 KiB more can be written and fdatasync called."""
+    count, begun = 0, time.perf_counter()
+    path = directory / "syncs"
+    with path.open("wb", buffering=0) as file:
+        while (elapsed := time.perf_counter() - begun) < seconds:
+            file.write(bytes(4096))
+            os.fdatasync(file.fileno())
+            count += 1
+    path.unlink()
+    return count / elapsed
+
+
+def scan(path: Path) -> int:
+    """Read every event in the order of the table, in pieces as a replay does, and do nothing with it."""
+    events = 0
+    with closing(connect(path, read_only=True)) as connection:
+        cursor = connection.execute(_SCAN)
+        while rows := cursor.fetchmany(_AT_ONCE):
+            events += len(rows)
+    return events
+
+
+if __name__ == "__main__":
+    print(f"{scan(Path(sys.argv[1]))} events")

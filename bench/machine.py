@@ -1,0 +1,158 @@
+"""The machine under the benchmark: processes that are sure to end, memory, and what the figures depend on."""
+
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]
+
+from ledger.file_system import file_system_of
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_STOP_TIMEOUT_S: Final = 40
+
+
+class Failed(click.ClickException):
+    """The benchmark measured nothing that could be believed."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One command from its start to its end, and the memory of its largest process."""
+
+    seconds: float
+    mib: float
+
+
+@contextmanager
+def started(
+    command: list[str], environ: Mapping[str, str] | None = None, **options: Any
+) -> Iterator["subprocess.Popen[Any]"]:
+    """A process that has ended, children included, when the block is left, however it is left.
+
+    Ctrl-C reaches this program alone, because every process it starts is in a session of its own.
+    """
+    process: subprocess.Popen[Any] = subprocess.Popen(
+        command,
+        env={**os.environ, **(environ or {})},
+        start_new_session=True,
+        **{"cwd": ROOT, **options},
+    )
+    try:
+        yield process
+    finally:
+        family = [*children(process.pid), process.pid] if process.poll() is None else []
+        process.terminate()
+        try:
+            # Interrupted, nobody cares for what is in flight.
+            process.wait(_STOP_TIMEOUT_S if sys.exc_info()[0] is None else 5)
+        except subprocess.TimeoutExpired:
+            print(f"process {process.pid} does not end: killed", file=sys.stderr)
+        finally:  # a second Ctrl-C comes here too
+            if process.poll() is None:
+                for pid in family:
+                    _kill(pid)
+                process.wait()
+
+
+def run_to_end(
+    command: list[str], says: str, environ: Mapping[str, str] | None = None, *, one_core: bool = False
+) -> Run:
+    """Run a command; Failed where it ends badly or does not say `says`. `one_core` keeps it to one."""
+    if one_core:
+        command = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), *command]
+    begun = time.perf_counter()
+    with started(command, environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None  # noqa: S101 - for the type checker: it was asked for above
+        output = process.stdout.read().decode(errors="replace")
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode or says not in output:
+        raise Failed(f"{' '.join(command)}:\n{output[-2000:]}")
+    return Run(time.perf_counter() - begun, usage.ru_maxrss / 1024)
+
+
+def credit_ledger(data: Path, says: str, *arguments: str, one_core: bool = False) -> Run:
+    """Run `credit-ledger` on that data as an operator does."""
+    command = [sys.executable, "-P", "-m", "scripts.credit_ledger", *arguments]
+    return run_to_end(command, says, {"CREDIT_DATA": str(data)}, one_core=one_core)
+
+
+def cache_directory() -> Path:
+    """Where what is installed and made once is kept, outside of the checkout."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "credit-ledger-bench"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` started and that still run."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def memory_mib(pid: int) -> tuple[float, float]:
+    """RSS and PSS of a process."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    return kib["Rss"] / 1024, kib["Pss"] / 1024
+
+
+def conditions(directory: Path) -> dict[str, object]:
+    """What a reader needs to know of the machine and of the disk that holds `directory`."""
+    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": cpu[0].partition(":")[2].strip() if cpu else platform.machine(),
+        "cores": cores(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "kernel": platform.release().partition("-")[0],
+        "file_system": file_system(directory),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "gunicorn": version("gunicorn"),
+        "falcon": version("falcon"),
+    }
+
+
+def file_system(directory: Path) -> str:
+    return file_system_of(directory, Path("/proc/self/mountinfo").read_text())
+
+
+def find_wrk() -> None:
+    """Install wrk where that can be done; Failed where it cannot be had."""
+    if shutil.which("wrk"):
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        click.echo("Installing wrk, the load generator ...", err=True)
+        for step in (["update", "-qq"], ["install", "-qq", "-y", "wrk"]):
+            subprocess.run(["apt-get", *step], stdout=subprocess.DEVNULL, check=False)
+    if not shutil.which("wrk"):
+        raise Failed("wrk, the load generator, is not installed. On Debian: sudo apt-get install wrk")
