@@ -4,9 +4,10 @@ import random
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from api import access
@@ -73,7 +74,7 @@ def populate(environ: Mapping[str, str], count: int, long_events: int) -> tuple[
     }, api_key
 
 
-def copy_grown(environ: Mapping[str, str], events: int, cache: Path) -> tuple[list[Person], str]:
+def copy_grown(environ: Mapping[str, str], events: int, kept: Path) -> tuple[list[Person], str]:
     """As `populate`, with a copy of the ledger of so many events that `make_grown` made.
 
     Nobody in this process may have either of them open: closing a file that is copied drops SQLite's locks.
@@ -81,30 +82,41 @@ def copy_grown(environ: Mapping[str, str], events: int, cache: Path) -> tuple[li
     settings = read_settings(environ)
     settings.data.mkdir(parents=True)
     for name in _FILES:
-        shutil.copy(grown_place(events, cache) / name, settings.data)
+        shutil.copy(grown_place(events, kept) / name, settings.data)
     prepare(settings)
     accounts = users_of(accounts_of(events))
     chosen = random.Random(events).sample(accounts, min(_ADMITTED, len(accounts)))  # noqa: S311 - no secret
     return _admit(settings, chosen)
 
 
-def grown_place(events: int, cache: Path) -> Path:
+def grown_place(events: int, kept: Path) -> Path:
     """Where in the cache the ledger of so many events belongs."""
-    makers = b"".join((ROOT / name).read_bytes() for name in _MAKERS)
-    return cache / f"ledger-{sha256(makers).hexdigest()[:12]}-{events}"
+    return kept / f"ledger-{_makers()}-{events}"
 
 
-def make_grown(events: int, cache: Path, tick: Callable[[int], object]) -> None:
+@cache
+def _makers() -> str:
+    sources = b"".join((ROOT / name).read_bytes() for name in _MAKERS)
+    return sha256(sources).hexdigest()[:12]
+
+
+def make_grown(events: int, kept: Path, tick: Callable[[int], object]) -> None:
     """Make a ledger of so many events where there is none: a tenth as many accounts, then grants and spends of
     anybody's. It is sealed once. Making it takes longer than any measurement, so it is kept in the cache."""
-    place = grown_place(events, cache)
+    place = grown_place(events, kept)
     if place.exists():
         return
-    unfinished = place.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    kept.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="making-", dir=kept) as unfinished:
+        data = Path(unfinished) / "data"
+        _fill(data, events, tick)
+        credit_ledger(data, "seal ", "seal")
+        data.rename(place)
+
+
+def _fill(data: Path, events: int, tick: Callable[[int], object]) -> None:
     settings = read_settings(
-        {"WECHAT_APPID": sandbox_wechat.APPID, "WECHAT_SECRET": "-", "CREDIT_DATA": str(unfinished)}
+        {"WECHAT_APPID": sandbox_wechat.APPID, "WECHAT_SECRET": "-", "CREDIT_DATA": str(data)}
     )
     prepare(settings)
     chance = random.Random(7)  # noqa: S311 - whom a benchmark chooses is no secret
@@ -119,8 +131,6 @@ def make_grown(events: int, cache: Path, tick: Callable[[int], object]) -> None:
             numbers = range(start, min(events, start + _AT_ONCE))
             _commit(ledger.commit, [_change(number, chance.choice(openids), chance) for number in numbers])
             tick(len(numbers))
-    credit_ledger(unfinished, "seal ", "seal")
-    unfinished.rename(place)
 
 
 def commit_all(path: Path, commands: list[Command]) -> None:

@@ -52,7 +52,7 @@ READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 APIS = [ROOT / "docs" / "api.md", ROOT / "docs" / "api.zh-CN.md"]
 PROOFS = [ROOT / "docs" / "proofs.md", ROOT / "docs" / "proofs.zh-CN.md"]
 RECIPES = [ROOT / "docs" / "recipes.md", ROOT / "docs" / "recipes.zh-CN.md"]
-PAGES = [*READMES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*READMES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 DOCUMENTS = [*PAGES, *sorted(path for path in EXAMPLES.iterdir() if path.is_file())]
 
 each_readme = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
