@@ -69,29 +69,35 @@ class Stage:
     def warm(self, turns: list[Turn], seconds: float) -> None:
         """What is done once per process, and what a compiler learns, is done before the first round."""
         for turn in turns if seconds else ():
-            turn.run(seconds, CONNECTIONS)
+            self._run(turn, seconds, CONNECTIONS)
 
     def is_sound(self, server: Server) -> bool:
         """Whether nothing that it was asked failed, so that it can be held to what it answered."""
         return not any(name == server.name for _, name, _ in self._failed)
 
     def _take(self, turn: Turn, seconds: float, connections: int) -> None:
+        load = self._run(turn, seconds, connections)
+        if load is None:
+            return
+        figures = self._results.into(turn.work, turn.contender, connections, "/s")
+        # A hold and its capture are one piece of work.
+        figures.values.append(load.per_second / (2 if turn.work == "hold" else 1))
+        figures.p50_ms.append(load.p50_us / 1e3)
+        figures.p99_ms.append(load.p99_us / 1e3)
+
+    def _run(self, turn: Turn, seconds: float, connections: int) -> Load | None:
+        """What wrk counted, or None where a contender failed, now or before; nothing else may fail."""
         place = (turn.work, turn.contender, connections)
         if place in self._failed:
-            return
+            return None
         try:
-            load = turn.run(seconds, connections)
+            return turn.run(seconds, connections)
         except Failed as failure:
             if turn.contender in (PRODUCT, LIMIT):
                 raise
             self._failed.add(place)
             self._results.failures.append(f"{turn.contender}: {failure.message}")
-            return
-        figures = self._results.into(*place, "/s")
-        # A hold and its capture are one piece of work.
-        figures.values.append(load.per_second / (2 if turn.work == "hold" else 1))
-        figures.p50_ms.append(load.p50_us / 1e3)
-        figures.p99_ms.append(load.p99_us / 1e3)
+            return None
 
     def _ask_wechat(self, seconds: float, connections: int) -> Load:
         query = f"appid={sandbox_wechat.APPID}&secret={sandbox_wechat.SECRET}"
@@ -137,16 +143,16 @@ def install(cache: Path, results: Results) -> None:
 def _measure_servers(directory: Path, wechat_api: str, plan: Plan, cache: Path, results: Results) -> None:
     with ExitStack() as stack:
         product = stack.enter_context(producing(directory, wechat_api, plan.people, plan.long_events))
-        others = []
+        others, before = [], {}
         for each in _there(results):
             try:
                 server = stack.enter_context(contending(each, cache, directory, wechat_api))
                 server.log_in(users_of(plan.people))
+                before[server.name] = server.credit_of_all()
             except Failed as failure:
                 results.left_out[each.name] = failure.message
             else:
                 others.append(server)
-        before = {server.name: server.credit_of_all() for server in others}
         stage = Stage(product, others, wechat_api, results)
         head, other = stage.turns(HEAD), stage.turns(OTHER)
         stage.warm(head + other, plan.warm_s)
@@ -163,7 +169,8 @@ def _measure_servers(directory: Path, wechat_api: str, plan: Plan, cache: Path, 
         if plan.soak_s:
             product.load("mixed", plan.soak_s, CONNECTIONS)
         for server in stage.servers:
-            results.into("memory", server.name, 0, "MiB").values.append(server.largest_memory_mib())
+            if server.process.poll() is None:
+                results.into("memory", server.name, 0, "MiB").values.append(server.largest_memory_mib())
         results.conditions["commands_per_commit"] = round(product.commands_per_commit())
         credit_shown = product.credit_of_all()
     product.check_ledger(credit_shown)
@@ -185,9 +192,13 @@ def _measure_starts(directory: Path, wechat_api: str, plan: Plan, cache: Path, r
         results.into("start", PRODUCT, 0, "s").values.append(seconds)
         for each in _there(results):
             begun = time.perf_counter()
-            with contending(each, cache, directory, wechat_api):
-                seconds = time.perf_counter() - begun
-            results.into("start", each.name, 0, "s").values.append(seconds)
+            try:
+                with contending(each, cache, directory, wechat_api):
+                    seconds = time.perf_counter() - begun
+            except Failed as failure:
+                results.failures.append(f"{each.name}, started again: {failure.message}")
+            else:
+                results.into("start", each.name, 0, "s").values.append(seconds)
 
 
 def _measure_library(directory: Path, plan: Plan, cache: Path, results: Results) -> None:
@@ -199,5 +210,9 @@ def _measure_library(directory: Path, plan: Plan, cache: Path, results: Results)
             results.into("library-grant", LIMIT, batch, "/s").values.append(limit)
             results.into("library-grant", PRODUCT, batch, "/s").values.append(ours)
             if "eventsourcing" not in results.left_out:
-                theirs = library.eventsourcing_per_second(directory, batch, seconds, cache)
-                results.into("library-grant", "eventsourcing", batch, "/s").values.append(theirs)
+                try:
+                    theirs = library.eventsourcing_per_second(directory, batch, seconds, cache)
+                except NotInstalled as lacking:
+                    results.left_out["eventsourcing"] = str(lacking)
+                else:
+                    results.into("library-grant", "eventsourcing", batch, "/s").values.append(theirs)

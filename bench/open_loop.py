@@ -109,7 +109,10 @@ def _request(method: str, path: str, headers: dict[str, str], body: bytes) -> by
 
 
 def _connect(port: int, stack: ExitStack) -> socket.socket:
-    connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), _PATIENCE_S))
+    try:
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), _PATIENCE_S))
+    except OSError as error:
+        raise Failed(f"no connection to port {port}: {error}") from None
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 

@@ -9,18 +9,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree
 
 import msgspec
 import pytest
 import requests
+from click.testing import CliRunner
 
 from bench import run
 from bench.contender import CONTENDERS
 from bench.figures import Results
-from bench.plan import Plan
+from bench.machine import Failed
+from bench.measure import Stage, Turn
+from bench.plan import FULL, QUICK, Plan
 from bench.plots import drawings
+from bench.product import PRODUCT, Product
 from bench.report import BEGIN, END
+from bench.server import Load
 from bench.targets import targets
 from tests.conftest import ROOT, Service
 
@@ -104,6 +110,71 @@ def _was_started_by(process: Path, mark: Path) -> bool:
         return f"STARTED_BY={mark}\0".encode() in (process / "environ").read_bytes()
     except OSError:
         return False  # it has ended, or is another user's
+
+
+def test_the_options_say_what_is_run_and_a_missed_target_is_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Plan, str, Path | None, Path]] = []
+    missed: list[str] = []
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process goes on with its own
+    monkeypatch.setattr(run, "run", lambda *options: asked.append(options) or missed)
+    call = CliRunner().invoke
+    assert call(run.main, []).exit_code == 0
+    assert asked.pop() == (FULL, "full", None, Path("/var/tmp"))
+    assert call(run.main, ["--write", "--quick", "--scratch", "/disk"]).exit_code == 0
+    assert asked.pop() == (QUICK, "quick", ROOT, Path("/disk"))
+    assert call(run.main, ["--events", "10000000", "--soak", "60", "--write=/there"]).exit_code == 0
+    plan, _, checkout, _ = asked.pop()
+    assert plan.sizes == (1_000, 100_000, 1_000_000, 10_000_000)
+    assert plan.soak_s == 60
+    assert checkout == Path("/there")
+    missed.append("memory")
+    failed = call(run.main, ["--quick"])
+    assert failed.exit_code == 1
+    assert "Missed: memory" in failed.output
+
+
+def loads(*per_second: float) -> Callable[[float, int], Load]:
+    """A turn that finds these rates in turn, and fails where one is 0."""
+    left = list(per_second)
+
+    def turn(seconds: float, connections: int) -> Load:
+        rate = left.pop(0)
+        if not rate:
+            raise Failed("500")
+        return Load(int(rate), 1_000_000, 1_000, 2_000, 0, 0, 0, {})
+
+    return turn
+
+
+def test_a_contender_that_fails_loses_that_figure_and_the_rest_goes_on() -> None:
+    results = Results({})
+    stage = Stage(cast(Product, None), [], "", results)
+    turns = [Turn("grant", PRODUCT, loads(10, 20, 30)), Turn("grant", "fastapi", loads(5, 0))]
+    stage.measure(turns, rounds=3, seconds=1, connections=64)
+    stage.measure([Turn("credit", "fastapi", loads(7))], rounds=1, seconds=1, connections=64)
+    assert results.failures == ["fastapi: 500"]
+    values = {(each.work, each.contender): each.values for each in results.figures}
+    assert values == {("grant", PRODUCT): [10, 20, 30], ("grant", "fastapi"): [5], ("credit", "fastapi"): [7]}
+
+
+def test_the_service_itself_must_not_fail() -> None:
+    stage = Stage(cast(Product, None), [], "", Results({}))
+    with pytest.raises(Failed):
+        stage.measure([Turn("grant", PRODUCT, loads(0))], rounds=1, seconds=1, connections=64)
+
+
+def test_every_second_round_goes_backwards() -> None:
+    went: list[str] = []
+
+    def going(name: str) -> Turn:
+        def turn(seconds: float, connections: int) -> Load:
+            went.append(name)
+            return loads(1)(seconds, connections)
+
+        return Turn(name, PRODUCT, turn)
+
+    Stage(cast(Product, None), [], "", Results({})).measure([going("a"), going("b")], 3, 1, 64)
+    assert went == ["a", "b", "b", "a", "a", "b"]
 
 
 def test_bench_says_which_file_has_no_markers(tmp_path: Path) -> None:
