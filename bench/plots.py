@@ -23,7 +23,7 @@ _STYLE: Final = (
     ".grid{stroke-opacity:.2}"
 )
 _WIDTH: Final = 760
-_LEFT: Final = 170
+_LEFT: Final = 250
 _BAR: Final = 14
 
 # Name -> value, in the order to be drawn.
@@ -110,14 +110,15 @@ def _rates(results: Results) -> dict[str, Series]:
     groups: dict[str, Series] = {}
     for work in ("credit", "grant", "login", "login-cold", "spend", "hold", "page", "mixed"):
         found = [results.find(work, who, CONNECTIONS) for who in CONTENDERS]
-        groups[_plain(work)] = {each.contender: each.median for each in found if each}
+        if any(found):
+            groups[_plain(work)] = {each.contender: each.median for each in found if each}
     return groups
 
 
 def _by_connections(results: Results) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = {}
     for work in ("credit", "grant"):
-        for who in (PRODUCT, LIMIT):
+        for who in (LIMIT, PRODUCT):
             line = {at: each.median for at in results.at_of(work) if (each := results.find(work, who, at))}
             if line:
                 found[f"{_plain(work)}, {who}"] = line
