@@ -28,6 +28,7 @@ API_KEY: Final = "bench-key"
 # What a new user of a contender has: enough to be spent from for as long as anybody measures.
 SIGNUP_CREDIT: Final = 10**9
 _CREATE: Final = "from server import Table, engine; Table.metadata.create_all(engine)"
+_STOP_TIMEOUT_S: Final = 5
 _INSTALL_TIMEOUT_S: Final = 900
 
 
@@ -101,7 +102,10 @@ def contending(contender: Contender, packages: Path, directory: Path, wechat_api
     }
     with (directory / f"{contender.name}.log").open("ab") as log:
         command = _command(contender, place, port, environ)
-        with started(command, environ, cwd=contender.source, stdout=log, stderr=log) as process:
+        # One that was overrun may finish what waits for its lock for long after nobody waits for it.
+        with started(
+            command, environ, _STOP_TIMEOUT_S, cwd=contender.source, stdout=log, stderr=log
+        ) as process:
             server = Server(contender.name, contender.works, port, process, data, Path(log.name))
             server.api_key = API_KEY
             server.wait_until_it_answers()

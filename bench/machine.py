@@ -38,7 +38,10 @@ class Run(msgspec.Struct, frozen=True):
 
 @contextmanager
 def started(
-    command: list[str], environ: Mapping[str, str] | None = None, **options: Any
+    command: list[str],
+    environ: Mapping[str, str] | None = None,
+    stop_timeout_s: float = _STOP_TIMEOUT_S,
+    **options: Any,
 ) -> Iterator["subprocess.Popen[Any]"]:
     """A process that has ended, children included, when the block is left, however it is left.
 
@@ -57,7 +60,7 @@ def started(
         process.terminate()
         try:
             # Interrupted, nobody cares for what is in flight.
-            process.wait(_STOP_TIMEOUT_S if sys.exc_info()[0] is None else 5)
+            process.wait(stop_timeout_s if sys.exc_info()[0] is None else 5)
         except subprocess.TimeoutExpired:
             print(f"process {process.pid} does not end: killed", file=sys.stderr)
         finally:  # a second Ctrl-C comes here too
