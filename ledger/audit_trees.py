@@ -9,7 +9,7 @@ from ledger import merkle
 from ledger.errors import LedgerUnusable
 from ledger.seal_file import SealFile
 from ledger.sealed_leaf import LEAF_BYTES, PART_BITS, Leaf, group_of, part_of, root_of_part, unpack_leaf
-from ledger.sums import KEY_BITS, Node, leaf, root_of
+from ledger.sums import KEY_BITS, Node, root_of
 
 
 class Frontier:
@@ -69,10 +69,6 @@ def root_of_stream(entries: Iterator[tuple[int, bytes]]) -> Node:
     below = KEY_BITS - PART_BITS
     parts = groupby(entries, key=lambda entry: entry[0] >> below)
     return root_of([(part << below, root_of(list(inside))) for part, inside in parts])
-
-
-def leaf_node(stored: Leaf) -> Node:
-    return leaf(stored.key, stored.version, stored.head, stored.credit, stored.held)
 
 
 def tree_problems(file: SealFile) -> Iterator[str]:

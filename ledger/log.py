@@ -233,10 +233,10 @@ class LogScan:
     def end_snapshot(self) -> None:
         self._connection.execute("COMMIT")
 
-    def changed(self, after: int) -> Iterator[tuple[Any, ...]]:
-        """The accounts with events behind position `after`: openid; version, hash and credit of the last event;
-        what the account row holds; the version of the first of these events, and the hash of the event before
-        that; what these events hold more; whether the row is what the last event says.
+    def changed(self, after: int, until: int = AFTER_ALL) -> Iterator[tuple[Any, ...]]:
+        """The accounts with events behind position `after` and up to `until`: openid; version, hash and credit
+        of the last event; what the account row holds; the version of the first of these events, and the hash of
+        the event before that; what these events hold more; whether the row is what the last event says.
 
         A position is an order of commits: one writer at a time numbers its events, so none comes late.
         """
@@ -250,16 +250,16 @@ class LogScan:
                 " coalesce(p.hash, zeroblob(32)), coalesce(more, 0),"
                 " (a.version, a.head, a.credit) IS (last, l.hash, l.credit)"
                 f" FROM (SELECT openid AS who, min(version) AS first, max(version) AS last FROM {event}"
-                " WHERE position > :after GROUP BY openid)"
+                " WHERE position > :after AND position <= :until GROUP BY openid)"
                 " JOIN event l ON l.openid = who AND l.version = last"
                 " LEFT JOIN event p ON p.openid = who AND p.version = first - 1"
                 " LEFT JOIN account a ON a.openid = who"
                 " LEFT JOIN (SELECT openid AS whose, sum(CASE type WHEN 'CreditHeld' THEN data ->> 'amount'"
                 f" ELSE -(data ->> 'amount') - iif(type = 'HoldCaptured', {returned}"
                 " + coalesce(data ->> 'expired', 0), 0) END) AS more"
-                f" FROM {event} WHERE position > :after"
+                f" FROM {event} WHERE position > :after AND position <= :until"
                 " AND type IN ('CreditHeld', 'HoldCaptured', 'HoldReleased') GROUP BY openid) ON whose = who",
-                {"after": after},
+                {"after": after, "until": until},
             )
         )
 

@@ -13,7 +13,6 @@ from ledger.audit_scan import AuditScan, openids_of
 from ledger.audit_trees import (
     Frontier,
     differing_leaves,
-    leaf_node,
     leaves_in,
     root_in,
     root_of_stream,
@@ -26,7 +25,7 @@ from ledger.range_audit import AtCut, Cut, RangeReport
 from ledger.receipt_audit import receipt_faults
 from ledger.seal import Seal, origin_of, seal_of
 from ledger.seal_file import SealFile, Stored
-from ledger.sealed_leaf import LEAF_BYTES, Leaf, part_of, place_of, unpack_leaf
+from ledger.sealed_leaf import LEAF_BYTES, Leaf, node_of, part_of, place_of, unpack_leaf
 from ledger.sums import Node
 
 
@@ -245,7 +244,7 @@ class SealAudit:
             if differing:
                 self._blame(f"the leaves in seals.db are not those of seal {last.number}: the events are")
             return
-        sealed = ((int.from_bytes(each.key, "big"), leaf_node(each)) for each in self._file.leaves())
+        sealed = ((int.from_bytes(each.key, "big"), node_of(each)) for each in self._file.leaves())
         if root_of_stream(sealed) != signed:
             self._blame(
                 f"neither the events nor the leaves in seals.db come to seal {last.number}: which accounts "

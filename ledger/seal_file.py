@@ -31,6 +31,9 @@ from ledger.sums import NODE_BYTES, NOTHING, Node, Step, path_of, root_of
 
 IDENTITY: Final = Identity(application_id=0x43524C53, schema_version=1)  # "CRLS"
 
+# What helps where seals that were published are damaged or gone: nobody can make them anew.
+RESTORE: Final = "restore the newest copy of seals.db from a backup, and see credit-ledger audit"
+
 _SCHEMA: Final = """
 CREATE TABLE log (only INTEGER PRIMARY KEY CHECK (only = 1), vkey TEXT NOT NULL) STRICT;
 
@@ -84,6 +87,16 @@ def create(path: Path, vkey: str) -> None:
     create_file(path, IDENTITY, _SCHEMA, "INSERT INTO log (only, vkey) VALUES (1, ?)", (vkey,))
 
 
+def _stored(number: int, entry: str, *rest: Any) -> Stored:
+    try:
+        seal = seal_of(entry)
+    except ValueError as error:
+        raise LedgerUnusable(f"seals.db is damaged, seal {number}: {error}: {RESTORE}") from None
+    if seal.number != number:
+        raise LedgerUnusable(f"seals.db is damaged, seal {number} calls itself {seal.number}: {RESTORE}")
+    return Stored(seal, entry, *rest)
+
+
 class SealFile(WritableFile):
     """seals.db, opened by one thread; read-only for everybody but the sealer."""
 
@@ -102,8 +115,10 @@ class SealFile(WritableFile):
             self.connection.execute("COMMIT")
 
     def vkey(self) -> str:
-        (vkey,) = self.connection.execute("SELECT vkey FROM log").fetchone()
-        return str(vkey)
+        row = self.connection.execute("SELECT vkey FROM log").fetchone()
+        if row is None:
+            raise LedgerUnusable(f"seals.db is damaged, it does not say whose seals are in it: {RESTORE}")
+        return str(row[0])
 
     def last(self) -> Stored | None:
         return next(self.seals(None, 1), None)
@@ -114,10 +129,11 @@ class SealFile(WritableFile):
     def seals(self, before: int | None, limit: int) -> Iterator[Stored]:
         """Up to `limit` seals with a number below `before`, newest first."""
         rows = self.connection.execute(
-            "SELECT entry, note, position, hash FROM seal WHERE number < ? ORDER BY number DESC LIMIT ?",
+            "SELECT number, entry, note, position, hash FROM seal WHERE number < ?"
+            " ORDER BY number DESC LIMIT ?",
             (2**63 - 1 if before is None else before, limit),
         ).fetchall()
-        return (Stored(seal_of(entry), entry, *rest) for entry, *rest in rows)
+        return (_stored(*row) for row in rows)
 
     def stored_rows(self) -> Iterator[tuple[Any, ...]]:
         """Every seal as it is stored, oldest first, before anybody trusts it: number, entry, note, position
@@ -139,6 +155,11 @@ class SealFile(WritableFile):
         """All that is kept of the log's tree, by level and place."""
         rows = self.connection.execute("SELECT level, place, hash FROM subtree")
         return {(level, place): digest for level, place, digest in rows}
+
+    def log_size(self) -> int:
+        """How many entries the log's tree was made of, whether or not their seals are still there."""
+        (last,) = self.connection.execute("SELECT max(place) FROM subtree WHERE level = 0").fetchone()
+        return 0 if last is None else int(last) + 1
 
     def append(self, stored: Stored, subtrees: Iterable[tuple[int, int, bytes]]) -> None:
         self.connection.execute(

@@ -71,6 +71,11 @@ def unpack_leaf(packed: bytes) -> Leaf:
     return Leaf(key, version, head, int.from_bytes(node[HASH_BYTES:], "big"), held, packed)
 
 
+def node_of(stored: Leaf) -> Node:
+    """The node that the facts of a stored leaf come to, whatever is stored as its node."""
+    return leaf(stored.key, stored.version, stored.head, stored.credit, stored.held)
+
+
 def place_of(key: bytes, part: bytes) -> tuple[int, bool]:
     """Where in a part the leaf of `key` is, or belongs, in bytes; and whether it is there."""
     at = bisect_left(range(0, len(part), LEAF_BYTES), key, key=lambda at: part[at : at + _KEY_BYTES])

@@ -11,15 +11,16 @@ from typing import Final, NamedTuple
 
 from ledger import merkle
 from ledger.account import GENESIS
-from ledger.log import LogScan
-from ledger.note import Checkpoint, Signer, Verifier, checkpoint_of
+from ledger.log import AFTER_ALL, LogScan
+from ledger.note import Checkpoint, InvalidNote, Signer, Verifier, checkpoint_of
 from ledger.seal import NotSealed, Seal, seal_of
-from ledger.seal_file import SealFile, Stored
+from ledger.seal_file import RESTORE, SealFile, Stored
 from ledger.sealed_leaf import (
     LEAF_BYTES,
     Change,
     Leaf,
     group_of,
+    node_of,
     pack_leaf,
     part_of,
     place_of,
@@ -31,6 +32,7 @@ from ledger.sums import NOTHING, Node, account_key
 
 _AUDIT: Final = "see credit-ledger audit"
 _DAMAGED: Final = "in seals.db is not the one that was signed: run credit-ledger audit, then seal --rebuild"
+_CHANGED: Final = f"in seals.db is not what was signed: {RESTORE}"
 
 
 class _Cut(NamedTuple):
@@ -51,30 +53,29 @@ def make_seal(
     Raises NotSealed where the ledger lacks or contradicts what was sealed before, where an account row is not
     what its events say, and where the tree in seals.db is not the one that was signed. With `accept_loss` a
     ledger that lacks sealed events is sealed as it is, and the seal says for ever how many were lost. With
-    `rebuild` the tree is made anew from the ledger, whatever it was.
+    `rebuild` the tree of the last seal is made anew from the events that it covers, whatever it was.
     """
     with _opened(ledger, seals) as (scan, file):
         if file.vkey() != signer.verifier.vkey:
             raise NotSealed("signing.key is not the key that seals.db was begun with: restore that one")
         last = file.last()
+        if file.log_size() > (number := 0 if last is None else last.seal.number):
+            raise NotSealed(f"seals behind seal {number} were made, and are not in seals.db: {RESTORE}")
         lost = 0 if last is None else _lost(scan, file, last)
         if last is not None and lost and not accept_loss:
             raise NotSealed(
                 f"the ledger does not hold event {last.position}, the last one that seal {last.seal.number} "
                 "covers: credit-ledger audit says what is missing"
             )
-        nothing_new = not lost and scan.last_position() == (0 if last is None else last.position)
-        if rebuild and last is not None:
-            _rebuild_log(file, last.seal.number)
-        if nothing_new and not (rebuild and last is not None):
-            return None
         if last is not None:
-            _check_log(file, last, signer)
-        cut = _grow(scan, file, None if lost or rebuild else last)
-        if nothing_new and last is not None:
-            if cut.root != Node(last.seal.root, last.seal.outstanding):
-                raise NotSealed("the ledger does not come to the last seal: credit-ledger audit says why")
+            if rebuild:
+                _rebuild_log(file, last.seal.number)
+            _check_log(file, last, signer, _CHANGED if rebuild else _DAMAGED)
+            if rebuild and not lost:
+                _rebuild_tree(scan, file, last)
+        if not lost and scan.last_position() == (0 if last is None else last.position):
             return None
+        cut = _grow(scan, file, None if lost else last)
         seal = Seal(
             1 if last is None else last.seal.number + 1,
             now_us if last is None else max(now_us, last.seal.sealed_at_us),
@@ -130,11 +131,24 @@ def _holds(scan: LogScan, stored: Stored) -> bool:
     return stored.position == 0 or scan.hash_at(stored.position) == stored.hash
 
 
-def _check_log(file: SealFile, last: Stored, signer: Signer) -> None:
-    """What goes on from a damaged log of seals would be a fork of it, signed by ourselves."""
-    signed = checkpoint_of(signer.verifier.open(last.note))
-    if merkle.root(signed.size, file.subtree) != signed.root:
-        raise NotSealed(f"the log of seals {_DAMAGED}")
+def _check_log(file: SealFile, last: Stored, signer: Signer, what_to_do: str) -> None:
+    """What goes on from a damaged log of seals would be a fork of it, signed by ourselves; what goes on from a
+    wrong last seal would take its counts over, or leave out the events up to a wrong end."""
+    number = last.seal.number
+    try:
+        signed = checkpoint_of(signer.verifier.open(last.note))
+    except InvalidNote:
+        signed = None
+    if signed is None or (signed.origin, signed.size) != (signer.name, number):
+        raise NotSealed(f"the note of seal {number} {_CHANGED}")
+    if merkle.root(number, file.subtree) != signed.root:
+        raise NotSealed(f"the log of seals {what_to_do}")
+    # Positions go up by one, so the end of a seal is the number of events that its entry says.
+    if (
+        merkle.leaf_hash(last.entry.encode()) != file.subtree(0, number - 1)
+        or last.position != last.seal.events
+    ):
+        raise NotSealed(f"seal {number} {_CHANGED}")
 
 
 def _rebuild_log(file: SealFile, size: int) -> None:
@@ -143,9 +157,18 @@ def _rebuild_log(file: SealFile, size: int) -> None:
     for number in range(1, size + 1):
         stored = file.at(number)
         if stored is None:
-            raise NotSealed(f"seal {number} is missing in seals.db: restore it from a backup")
+            raise NotSealed(f"seal {number} is missing in seals.db: {RESTORE}")
         leaf = merkle.leaf_hash(stored.entry.encode())
         file.put_subtrees(list(merkle.appended(number - 1, leaf, file.subtree)))
+
+
+def _rebuild_tree(scan: LogScan, file: SealFile, last: Stored) -> None:
+    """Make the tree of the seal `last` anew from the events that it covers. Made of the ledger as it is now, it
+    would cover up what was rewritten."""
+    file.clear_tree()
+    _take(file, (change._replace(held=change.more_held) for change, _ in _changes(scan, 0, last.position)))
+    if file.root() != Node(last.seal.root, last.seal.outstanding):
+        raise NotSealed(f"the ledger does not come to seal {last.seal.number}: credit-ledger audit says why")
 
 
 @contextmanager
@@ -174,7 +197,20 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
     elif file.root() != Node(last.seal.root, last.seal.outstanding):
         raise NotSealed(f"the tree {_DAMAGED}")
     events, accounts = (0, 0) if last is None else (last.seal.events, last.seal.accounts)
-    file.collect(_changes(scan, 0 if last is None else last.position))
+    more_events, more_accounts = _take(file, _agreeing(_changes(scan, 0 if last is None else last.position)))
+    events, accounts = events + more_events, accounts + more_accounts
+    position = scan.last_position()
+    if events != position:
+        raise NotSealed(
+            f"the ledger holds {events} events, and the last of them is number {position}: {_AUDIT}"
+        )
+    return _Cut(events, accounts, file.root(), position, scan.hash_at(position) or bytes(32))
+
+
+def _take(file: SealFile, changed: Iterator[Change]) -> tuple[int, int]:
+    """Bring the changed accounts into the tree; how many events and accounts more there are in it then."""
+    file.collect(changed)
+    events = accounts = 0
     groups: dict[int, bytes] = {}
     group = None
     for number, changes in groupby(file.collected(), lambda change: part_of(change.key)):
@@ -189,6 +225,8 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
         for change in changes:
             at, found = place_of(change.key, part)
             before = unpack_leaf(part[at : at + LEAF_BYTES]) if found else None
+            if before is not None and before.node != node_of(before):  # the root has in it the node alone
+                raise NotSealed(f"a leaf in part {number} of the tree {_DAMAGED}")
             sealed = 0 if before is None else before.version
             _check_follows(before, change)
             events += change.version - sealed
@@ -197,15 +235,23 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
         groups[number] = file.put_part(number, part)
     if group is not None:
         file.put_group(group, groups)
-    position = scan.last_position()
-    return _Cut(events, accounts, file.root(), position, scan.hash_at(position) or bytes(32))
+    return events, accounts
 
 
-def _changes(scan: LogScan, after: int) -> Iterator[Change]:
-    for openid, *found, agrees in scan.changed(after):
+def _changes(scan: LogScan, after: int, until: int = AFTER_ALL) -> Iterator[tuple[Change, bool]]:
+    """The accounts with events behind `after` and up to `until`, and whether the account row is as the last of
+    these events says; what it holds is that row's."""
+    for openid, *found, agrees in scan.changed(after, until):
+        yield Change(account_key(openid), openid, *found), bool(agrees)
+
+
+def _agreeing(changes: Iterator[tuple[Change, bool]]) -> Iterator[Change]:
+    for change, agrees in changes:
         if not agrees:
-            raise NotSealed(f"the account row of {_text(openid)} is not what its last event says: {_AUDIT}")
-        yield Change(account_key(openid), openid, *found)
+            raise NotSealed(
+                f"the account row of {_text(change.openid)} is not what its last event says: {_AUDIT}"
+            )
+        yield change
 
 
 def _check_follows(before: Leaf | None, change: Change) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from api.receipts import ReceiptingCommitter
+from ledger.chain import event_hash
 from ledger.commands import GrantCredit, HoldCredit, RegisterUser, ReleaseHold, Submission
 from ledger.committer import ledger_committer
 from ledger.errors import LedgerFault
@@ -80,8 +81,88 @@ def test_a_tree_is_made_anew_without_a_new_seal_where_nothing_is_new(ledger: Pat
     assert audited(ledger) == []
     with vandal(ledger) as connection:
         connection.execute("UPDATE account SET held = 1, granted = granted + 1 WHERE openid = 'o3'")
-    with pytest.raises(NotSealed, match="o3 does not hold what its events do"):
+    rebuilt(ledger)  # of the events; of the row the audit tells
+    assert [what for what, _ in audited(ledger)] == ["account"]
+
+
+# What a seal must not go on from: what was signed is another thing than what these leave in seals.db.
+FORGED = {
+    "fewer events in the last entry": "UPDATE seal SET entry = replace(entry, 'events 69', 'events 60')",
+    "more accounts in the last entry": "UPDATE seal SET entry = replace(entry, 'accounts 30', 'accounts 31')",
+    "another time in the last entry": (
+        "UPDATE seal SET entry = replace(entry, 'sealed_at_us 17', 'sealed_at_us 97') WHERE number = 2"
+    ),
+    "no entry": "UPDATE seal SET entry = 'x' WHERE number = 2",
+    "a number of another": "UPDATE seal SET entry = (SELECT entry FROM seal WHERE number = 1) WHERE number = 2",
+    "the note of before": "UPDATE seal SET note = (SELECT note FROM seal WHERE number = 1) WHERE number = 2",
+    "no note": "UPDATE seal SET note = 'x' WHERE number = 2",
+    "a later end": "UPDATE seal SET position = 71, hash = :hash WHERE number = 2",
+    "no last seal": "DELETE FROM seal WHERE number = 2",
+    "no seal": "DELETE FROM seal",
+    "no key": "DELETE FROM log",
+}
+
+
+@pytest.mark.parametrize("forgery", FORGED.values(), ids=FORGED.keys())
+def test_a_seal_goes_on_from_what_was_signed_alone(ledger: Path, forgery: str) -> None:
+    happened(ledger, *(GrantCredit(openid, 1, "gift", "k2") for openid in PEOPLE[20:22]))
+    with closing(connect(ledger)) as connection:
+        (last,) = connection.execute("SELECT hash FROM event ORDER BY position DESC LIMIT 1").fetchone()
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        for (trigger,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        connection.execute(forgery, {"hash": last} if ":hash" in forgery else {})
+    for _ in range(2):
+        for again in (sealed, rebuilt):
+            with pytest.raises(LedgerFault, match=r"restore the newest copy of seals\.db"):
+                again(ledger)
+        happened(ledger, GrantCredit("o1", 1, "gift", "k3"))
+
+
+def rewritten(ledger: Path) -> tuple[bytes, bytes]:
+    """The last event of o0 is another one, its chain and row made anew; the hash before, and now."""
+    with vandal(ledger) as connection:
+        (before,) = connection.execute("SELECT hash FROM event WHERE openid = 'o0' AND version = 2").fetchone()
+        position, version, kind, data, credit, key, mark, at_us, former = connection.execute(
+            "SELECT position, version, type, data, credit, key, fingerprint, recorded_at, hash FROM event"
+            " WHERE openid = 'o0' AND version = 3"
+        ).fetchone()
+        data = data.replace("gift", "gone")
+        digest = event_hash(
+            before, b"o0", version, kind.encode(), data.encode(), credit, key.encode(), mark, at_us
+        )
+        connection.execute("UPDATE event SET data = ?, hash = ? WHERE position = ?", (data, digest, position))
+        connection.execute("UPDATE account SET head = ? WHERE openid = 'o0'", (digest,))
+    return former, digest
+
+
+def test_a_leaf_that_is_not_what_its_node_says_covers_no_rewriting_up(ledger: Path) -> None:
+    former, digest = rewritten(ledger)
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        for number, part in connection.execute("SELECT part, leaves FROM part").fetchall():
+            leaves = part.replace(former, digest)
+            connection.execute("UPDATE part SET leaves = ? WHERE part = ?", (leaves, number))
+    happened(ledger, GrantCredit("o0", 1, "gift", "k2"))
+    with pytest.raises(NotSealed, match="a leaf in part"):
+        sealed(ledger)
+
+
+def test_a_tree_that_is_made_anew_covers_no_rewriting_up(ledger: Path) -> None:
+    rewritten(ledger)
+    happened(ledger, GrantCredit("o1", 1, "gift", "k2"))
+    with pytest.raises(NotSealed, match="does not come to seal 2"):
         rebuilt(ledger)
+
+
+def test_an_account_that_is_gone_before_it_was_sealed_is_not_passed_over(ledger: Path) -> None:
+    happened(ledger, RegisterUser("new", 7), GrantCredit("o1", 1, "gift", "k2"))
+    with vandal(ledger) as connection:
+        connection.execute("DELETE FROM event WHERE openid = 'new'")
+        connection.execute("DELETE FROM account WHERE openid = 'new'")
+    with pytest.raises(NotSealed, match="holds 70 events, and the last of them is number 72"):
+        sealed(ledger)
 
 
 def test_what_is_held_is_taken_from_the_events(ledger: Path) -> None:
