@@ -87,7 +87,7 @@ class Service:
         self.seals = SealFile(settings.seals_path)
         signer = open_signer(settings.signing_key_path, origin_of(settings.appid))
         committer = ledger_committer(settings.ledger_path, appid=settings.appid)
-        receipting = ReceiptingCommitter(committer, signer, settings.seals_path)
+        receipting = ReceiptingCommitter(committer, signer, settings.seals_path, settings.ledger_path)
         self.ledger_commits = GroupCommit("ledger", receipting, _end_this_process)
         self.access_commits = GroupCommit(
             "access", access.access_committer(settings.access_path), _end_this_process

@@ -4,6 +4,7 @@ A file of its own, so that sealing takes nothing from those who write to the led
 and no openid. The seals are append-only; the tree is derived, and is there so that a seal costs what changed.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,6 +126,21 @@ class SealFile(WritableFile):
 
     def at(self, number: int) -> Stored | None:
         return next((found for found in self.seals(number + 1, 1) if found.seal.number == number), None)
+
+    def first_since(self, at_us: int) -> tuple[int, int, int]:
+        """Of the first seal that is of `at_us` or later: when the one before it was made, when it was, and the
+        position of its end. There is one. Seals are in order of their times, so it is found by halving."""
+        last = self.last()
+        numbers = range(1, 1 if last is None else last.seal.number + 1)
+        number = bisect_left(numbers, at_us, key=lambda number: self._made(number)[0]) + 1
+        return (self._made(number - 1)[0] if number > 1 else -1), *self._made(number)
+
+    def _made(self, number: int) -> tuple[int, int]:
+        """When that seal was made, and the position of its end."""
+        stored = self.at(number)
+        if stored is None:
+            raise LedgerUnusable(f"seals.db is damaged, seal {number} is missing: {RESTORE}")
+        return stored.seal.sealed_at_us, stored.position
 
     def seals(self, before: int | None, limit: int) -> Iterator[Stored]:
         """Up to `limit` seals with a number below `before`, newest first."""

@@ -137,6 +137,13 @@ class Reader:
         ).fetchone()
         return None if row is None else decode(*row)
 
+    def is_recorded_by(self, openid: str, version: int, position: int) -> bool:
+        """Whether that event stands in the log up to a position, where a seal ends."""
+        row = self._connection.execute(
+            "SELECT position <= ? FROM event WHERE openid = ? AND version = ?", (position, openid, version)
+        ).fetchone()
+        return row is not None and bool(row[0])
+
     def corrected(self, openid: str, version: int, before: int) -> int:
         """How much of event `version` the events of its account before `before` reversed or revoked."""
         (amount,) = self._connection.execute(

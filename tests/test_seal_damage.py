@@ -216,13 +216,36 @@ def test_no_receipt_is_given_while_the_clock_is_behind_the_last_seal(ledger: Pat
     sealed_at_us = SINCE_US + 60 * MINUTE_US
     happened(ledger, GrantCredit("o1", 1, "gift", "k5"))
     assert sealed(ledger, sealed_at_us) is not None
-    for clock_us, promised in ((sealed_at_us - 1, False), (sealed_at_us, True)):
-        committer = ReceiptingCommitter(
-            ledger_committer(ledger, clock_us=lambda at=clock_us: at), SIGNER, ledger.with_name("seals.db")
-        )
-        grant = Submission(GrantCredit("o2", 1, "gift", f"k{clock_us}"), "key:x")
-        for _ in range(2):
-            (outcome,) = committer.commit_when_free(lambda grant=grant: [grant])
-            assert not isinstance(outcome, Exception)
-            assert (outcome.receipt is not None) == (promised or outcome.replayed)
-        committer.close()
+    for clock_us, promised in ((sealed_at_us - MINUTE_US, False), (sealed_at_us, True)):
+        for _ in range(2):  # a repeated request promises no more than the first
+            assert (promise(ledger, clock_us, f"k{clock_us}") is not None) == promised
+
+
+@pytest.mark.parametrize("early", [1, 59, 60, 61, 600])
+def test_a_repeated_request_has_a_receipt_where_every_seal_that_it_is_due_in_has_the_event(
+    ledger: Path, early: int
+) -> None:
+    sealed_at_us = SINCE_US + 60 * MINUTE_US
+    happened(ledger, GrantCredit("o1", 1, "gift", "k5"))
+    assert sealed(ledger, sealed_at_us) is not None
+    back_us = sealed_at_us - early * 1_000_000
+    assert promise(ledger, back_us, "early") is None
+    assert promise(ledger, sealed_at_us + 1, "late") is not None
+    for minutes in range(1, 5):
+        assert sealed(ledger, sealed_at_us + minutes * MINUTE_US) is not None
+        for key, good in (("early", early < 60), ("late", True), ("k1", True)):
+            kept = promise(ledger, sealed_at_us + minutes * MINUTE_US + 1, key)
+            assert (kept is not None) == good, (key, minutes)
+        happened(ledger, GrantCredit("o1", 1, "gift", f"more{minutes}"))
+
+
+def promise(ledger: Path, clock_us: int, key: str) -> object:
+    """What the service answers to o2's grant under that key, as its receipt."""
+    committer = ReceiptingCommitter(
+        ledger_committer(ledger, clock_us=lambda: clock_us), SIGNER, ledger.with_name("seals.db"), ledger
+    )
+    grant = Submission(GrantCredit("o2", 1, "gift", key), "key:x")
+    (outcome,) = committer.commit_when_free(lambda: [grant])
+    committer.close()
+    assert not isinstance(outcome, Exception)
+    return outcome.receipt
