@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Self
 from msgspec.structs import astuple
 
 from ledger.account import Account
-from ledger.errors import NotCommitted
+from ledger.errors import LedgerUnusable, NotCommitted
 from ledger.events import Recorded, Subject, decode
 from ledger.projection import COLUMNS, Row, from_row, to_row
 from ledger.schema import open_ledger, other_projection
@@ -287,8 +287,10 @@ class LogScan:
 
     def appid(self) -> str:
         """The mini-program whose ledger it is."""
-        (appid,) = self._connection.execute("SELECT appid FROM ledger").fetchone()
-        return str(appid)
+        row = self._connection.execute("SELECT appid FROM ledger").fetchone()
+        if row is None:
+            raise LedgerUnusable("the ledger does not say which appid it is of: it is damaged")
+        return str(row[0])
 
     def heads(self) -> Iterator[tuple[bytes, int, bytes]]:
         """Every account in the log with the version and the hash of its last event."""

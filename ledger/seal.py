@@ -14,6 +14,8 @@ from ledger import merkle
 from ledger.errors import LedgerFault
 from ledger.note import Checkpoint, Signer
 
+# The last microsecond of the year 9999, behind which no time can be written.
+_LAST_US: Final = 253_402_300_799_999_999
 _SEAL: Final = re.compile(
     r"credit-ledger seal v1\n"
     r"number ([1-9][0-9]*)\n"
@@ -60,6 +62,8 @@ def seal_of(entry: str) -> Seal:
     if found is None:
         raise ValueError("it is not the entry of a seal")
     number, sealed_at_us, events, accounts, outstanding, root, lost = found.groups(default="0")
+    if int(sealed_at_us) > _LAST_US:
+        raise ValueError("it is of a time behind the year 9999")
     return Seal(
         int(number),
         int(sealed_at_us),

@@ -128,9 +128,9 @@ class SealAudit:
                 f"as seal {lost + 1} owns up to",
                 "cut-tail",
             )
-        origin = scan.appid()
-        if self._verifier is not None and self._verifier.name != origin_of(origin):
-            self._blame(f"the seals are of {self._verifier.name}, the ledger is that of appid {origin}")
+        for appid in scan.ledger_rows():
+            if self._verifier is not None and self._verifier.name != origin_of(str(appid)):
+                self._blame(f"the seals are of {self._verifier.name}, the ledger is that of appid {appid}")
         if not self._faults:
             self._check_tree()
         if self._witness.receipts and self._verifier is not None:

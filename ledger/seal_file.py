@@ -103,7 +103,7 @@ class SealFile(WritableFile):
 
     def __init__(self, path: Path, *, read_only: bool = True) -> None:
         if not path.exists():
-            raise LedgerUnusable(f"no seals at {path}: start the service once, or run credit-ledger seal")
+            raise LedgerUnusable(f"no seals at {path}: start the service once, or restore that file")
         super().__init__(connect(path, IDENTITY, read_only=read_only), path.name)
 
     @contextmanager

@@ -61,7 +61,7 @@ def audit(
     with the_ledger() as path, progress_bar("Auditing") as progress:
         seals = seals_path(data_directory())
         if not seals.exists() and (witness != Witness() or since is not None):
-            raise Failure(f"no seals at {seals} to compare with: run credit-ledger seal, or restore that file")
+            raise Failure(f"no seals at {seals} to compare with: restore that file, or start the service once")
         if since is None:
             report = audit_whole(path, progress, seals, witness)
         else:

@@ -80,10 +80,10 @@ def grant(openid: str, amount: int, reason: str, key: str) -> None:
         committer = ledger_committer(path)
         (outcome,) = committer.commit([command])
         committer.close()
-    if isinstance(outcome, Refusal):
-        raise Failure(f"refused: {outcome}")
-    if not isinstance(outcome, Outcome):
-        raise outcome
+        if isinstance(outcome, Refusal):
+            raise Failure(f"refused: {outcome}")
+        if not isinstance(outcome, Outcome):
+            raise outcome
     before = "granted before under this key" if outcome.replayed else "granted"
     click.echo(f"{before}: {amount} to {openid}; credit {outcome.credit} after version {outcome.version}")
 

@@ -10,10 +10,10 @@ import click
 
 from api import access
 from api.accounts import SCOPES
-from api.settings import SettingError, access_path, data_directory
+from api.settings import access_path
 from ledger.committer import microseconds_now
-from ledger.errors import LedgerFault
 from ledger.statement import rfc3339
+from scripts.credit_ledger_terminal import the_ledger
 
 _DAY_US: Final = 86_400_000_000
 
@@ -105,7 +105,5 @@ def _commit(path: Path, change: access.Change) -> list[Any]:
 @contextmanager
 def _access() -> Iterator[Path]:
     """The path of access.db; what goes wrong with it becomes one sentence."""
-    try:
-        yield access_path(data_directory())
-    except (LedgerFault, SettingError, PermissionError) as fault:
-        raise click.ClickException(str(fault)) from None
+    with the_ledger() as ledger:
+        yield access_path(ledger.parent)

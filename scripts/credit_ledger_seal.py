@@ -10,8 +10,8 @@ import click
 from api.settings import data_directory, seals_path, signing_key_path
 from api.vault import open_signer
 from ledger.committer import microseconds_now
-from ledger.note import Verifier
-from ledger.seal_file import SealFile, Stored
+from ledger.note import InvalidNote, Verifier
+from ledger.seal_file import RESTORE, SealFile, Stored
 from ledger.sealer import make_seal
 from ledger.statement import rfc3339
 from scripts.credit_ledger_terminal import Failure, the_ledger
@@ -42,7 +42,10 @@ def seal(background: bool, accept_loss: bool, rebuild: bool) -> None:
     with the_ledger() as ledger:
         data = data_directory()
         with closing(SealFile(seals_path(data))) as file:
-            origin = Verifier.of(file.vkey()).name
+            try:
+                origin = Verifier.of(file.vkey()).name
+            except InvalidNote as error:
+                raise Failure(f"seals.db is damaged: {error}; {RESTORE}") from None
         signer = open_signer(signing_key_path(data), origin)
         made = make_seal(
             ledger, seals_path(data), signer, microseconds_now(), accept_loss=accept_loss, rebuild=rebuild

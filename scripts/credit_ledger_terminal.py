@@ -12,6 +12,7 @@ from api.incoming import moment_us
 from api.settings import SettingError, data_directory, ledger_path
 from ledger.directory import settle
 from ledger.errors import LedgerFault
+from ledger.sqlite import UNREADABLE
 
 # Exit statuses: 0 good, 1 wrong or refused, 2 the command line itself was wrong (click's own).
 WRONG: Final = 1
@@ -28,12 +29,20 @@ class Failure(click.ClickException):
 
 @contextmanager
 def the_ledger() -> Iterator[Path]:
-    """The ledger's path; what goes wrong with it becomes one sentence."""
+    """The ledger's path; what goes wrong with it, or with the files beside it, becomes one sentence."""
     try:
         settle(data_directory())  # or what is written now would be moved aside by the next start
         yield ledger_path(data_directory())
-    except (LedgerFault, SettingError, PermissionError) as fault:
+    except (LedgerFault, SettingError) as fault:
         raise Failure(str(fault)) from None
+    except BrokenPipeError:
+        raise  # whoever read the output went away, which click knows
+    except OSError as error:
+        raise Failure(f"cannot use {error.filename or 'a file'}: {error.strerror or error}") from None
+    except UNREADABLE as error:
+        raise Failure(
+            f"a database in {data_directory()} cannot be used: {error}; see credit-ledger audit"
+        ) from None
 
 
 def text_in(path: Path) -> str:

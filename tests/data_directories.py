@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -99,13 +100,13 @@ class Data:
         process.communicate()
         assert process.returncode == -signal.SIGKILL
 
-    def started(self, *arguments: object) -> subprocess.Popen[str]:
+    def started(self, *arguments: object, stdout: IO[bytes] | int = subprocess.PIPE) -> subprocess.Popen[str]:
         """A command in a process of its own."""
         return subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             env={**os.environ, **self.environ},
             cwd=ROOT,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )
