@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.account import GENESIS
+from ledger.account import GENESIS, Account
 from ledger.chain import event_hash
 from ledger.events import (
     AccountFrozen,
@@ -25,10 +25,11 @@ from ledger.events import (
     UserRegistered,
     encode,
 )
+from ledger.follow import Corrections, Wrong, follow
 from ledger.replay import replay_and_write
 from ledger.sqlite import connect
 from ledger.verify import audit
-from tests.ledger_samples import SINCE_US, assert_sound
+from tests.ledger_samples import SINCE_US, assert_sound, log_of
 
 WHO = "key:shop"
 ENDS, DEADLINE = SINCE_US + 30, SINCE_US + 20
@@ -302,6 +303,11 @@ IMPOSSIBLE: dict[str, tuple[list[Line], str, str]] = {
         "impossible",
         "what it returns is not what event 5 used",
     ),
+    "a reversal to a lot that ends at that moment": (
+        [RELEASED, EXPIRED, (SpendReversed(5, 1, "refund", WHO, (Part(1, 3, ENDS),)), 9, 30)],
+        "impossible",
+        "what it returns is not what event 5 used",
+    ),
     "a release to another lot than was held": (
         [(release(6, (Part(3, 3, ENDS), Part(3))), 12, 4)],
         "impossible",
@@ -359,3 +365,20 @@ def test_an_impossible_history_is_named_although_every_hash_is_right(
     (fault,) = audit(ledger_path).faults
     assert (fault.openid, fault.version, fault.what) == ("oAnna", len(START) + len(lines), what)
     assert re.search(said, fault.detail), fault.detail
+
+
+@pytest.mark.parametrize("changed", [{"version": 2}, {"openid": b"oBo"}])
+def test_an_index_that_leads_to_another_event_is_not_believed(
+    ledger_path: Path, changed: dict[str, object]
+) -> None:
+    """In a damaged file it can: what is corrected would be told from the event of somebody else."""
+    forge(ledger_path, *START, (SpendReversed(5, 1, "refund", WHO, (Part(1),)), 7, 4))
+    rows = log_of(ledger_path)
+    account = Account("oAnna")
+    for row in rows[:5]:
+        account = follow(account, row)
+    spend = rows[4]
+    Corrections(lambda openid, version: spend).check(account, rows[5])
+    other = spend._replace(**changed)
+    with pytest.raises(Wrong, match="event 5, which it reverses, is no spend of this account"):
+        Corrections(lambda openid, version: other).check(account, rows[5])

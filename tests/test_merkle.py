@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import merkle
-from ledger.merkle import Tree, consistency_path, consistent, included, inclusion_path, leaf_hash, root
+from ledger.merkle import (
+    Tree,
+    consistency_path,
+    consistent,
+    included,
+    inclusion_path,
+    leaf_hash,
+    node_hash,
+    root,
+)
 from scripts import verify_proof
 
 # The test vectors of Certificate Transparency's reference implementation (google/certificate-transparency,
@@ -180,6 +189,25 @@ def test_the_consistency_probes_of_the_reference_tests_are_refused(
         assert not _both_consistent(*probe)
 
 
+@pytest.mark.parametrize(("place", "size", "path"), INCLUSION)
+def test_a_path_beyond_the_root_is_refused_although_what_was_signed_was_made_for_it(
+    place: int, size: int, path: list[str]
+) -> None:
+    """Whoever signs can put a node over the right root: the size alone says how long a path is."""
+    right, top, more = _unhex(path), bytes.fromhex(ROOTS[size]), bytes(range(32))
+    for over in (node_hash(more, top), node_hash(top, more)):
+        assert not _both_include(LEAVES[place], place, size, [*right, more], over)
+
+
+@pytest.mark.parametrize(("first", "second", "path"), CONSISTENCY)
+def test_a_consistency_path_beyond_the_roots_is_refused_although_what_was_signed_was_made_for_it(
+    first: int, second: int, path: list[str]
+) -> None:
+    right, more = _unhex(path), bytes(range(32))
+    one, other = (node_hash(more, bytes.fromhex(ROOTS[size])) for size in (first, second))
+    assert not _both_consistent(first, second, one, other, [*right, more])
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 70), st.data())
 def test_every_path_proves_what_it_should_and_nothing_else(size: int, data: st.DataObject) -> None:
@@ -236,3 +264,9 @@ def test_no_tree_begins_with_a_larger_one() -> None:
 def test_every_tree_begins_with_the_empty_one() -> None:
     assert consistent(0, 8, bytes(32), bytes.fromhex(ROOTS[8]), [])
     assert not consistent(0, 8, bytes(32), bytes.fromhex(ROOTS[8]), [bytes(32)])
+
+
+def test_the_verifier_compares_with_no_log_that_is_empty() -> None:
+    """No seal is of none; and halving -1 would never come to an end."""
+    with pytest.raises(ValueError, match="older than the first"):
+        verify_proof.check_consistent(0, 8, bytes(32), bytes.fromhex(ROOTS[8]), b"")

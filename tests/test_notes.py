@@ -1,6 +1,7 @@
 """Signed notes and checkpoints, ours and the verifier's, on the examples of their specifications."""
 
 from base64 import b64encode
+from hashlib import sha256
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -190,6 +191,31 @@ def test_what_is_no_key_is_refused(vkey: str) -> None:
     with pytest.raises(InvalidNote):
         Verifier.of(vkey)
     with pytest.raises(ValueError, match=r"vkey|base64|padding|number of data"):
+        verify_proof.read_vkey(vkey)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "is_one"),
+    [
+        ("example.com/log", b"\x01" + bytes(range(32)), True),
+        ("", b"\x01" + bytes(range(32)), False),
+        ("example.com log", b"\x01" + bytes(range(32)), False),
+        ("example.com\u00a0log", b"\x01" + bytes(range(32)), False),
+        ("example.com/log", b"\x02" + bytes(range(32)), False),
+        ("example.com/log", b"\x01" + bytes(range(31)), False),
+        ("example.com/log", b"\x01" + bytes(range(33)), False),
+    ],
+)
+def test_a_key_that_is_none_is_refused_also_under_its_right_id(name: str, typed: bytes, is_one: bool) -> None:
+    """The id is a hash that anybody can make: it says only that nothing was lost."""
+    key_id = sha256(name.encode() + b"\n" + typed).digest()[:4]
+    vkey = f"{name}+{key_id.hex()}+{b64encode(typed).decode()}"
+    if is_one:
+        assert (Verifier.of(vkey).name, verify_proof.read_vkey(vkey)) == (name, (name, key_id, typed[1:]))
+        return
+    with pytest.raises(InvalidNote, match="no key like"):
+        Verifier.of(vkey)
+    with pytest.raises(ValueError, match="the vkey is not one"):
         verify_proof.read_vkey(vkey)
 
 

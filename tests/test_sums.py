@@ -182,6 +182,14 @@ def test_a_path_that_is_none_is_refused(packed: bytes) -> None:
         _verifier_climbs(5, node, packed)
 
 
+def test_a_step_over_no_credit_may_have_any_hash() -> None:
+    """A sum of no bytes has no first byte: that of the hash behind it may be zero."""
+    node = leaf(account_key(b"oAnna"), 1, bytes(32), 5, 0)
+    step = Step(7, Node(bytes(32), 0))
+    assert pack_path([step]) == bytes((7, 0)) + bytes(32)
+    assert _verifier_climbs(5, node, pack_path([step])) == climb(5, node, [step])
+
+
 @pytest.mark.parametrize("depths", [[256], [-1], [3, 3], [3, 4]])
 def test_depths_lead_upwards_only(depths: list[int]) -> None:
     with pytest.raises(ValueError, match="from the depth of its leaf to the root"):

@@ -502,6 +502,21 @@ def test_what_is_asked_must_make_sense(ledger: Ledger, verify: Callable[..., Run
     assert verify("seal", ledger.consistency["first"], "--openid", "oBo")[0] == 2
 
 
+def test_a_key_that_looks_like_a_hash_is_a_text(tmp_path: Path, verify: Callable[..., Run]) -> None:
+    path = new_files(tmp_path)
+    happened(path, RegisterUser("oBo", 7), GrantCredit("oBo", 3, "gift", "5e" * 32))
+    sealed(path)
+    assert verify("proof", *proof_pages(path, "oBo"), "--openid", "oBo")[0] == 0
+
+
+def test_numbers_have_a_largest_one() -> None:
+    """Larger ones would not fit the bytes that are hashed, nor a date."""
+    largest = verify_proof.LARGEST
+    assert verify_proof.take({"credit": largest}, int, "credit") == largest
+    with pytest.raises(ValueError, match="credit is out of range"):
+        verify_proof.take({"credit": largest + 1}, int, "credit")
+
+
 def test_holds_count_in_the_leaf(tmp_path: Path, verify: Callable[..., Run]) -> None:
     path = new_files(tmp_path)
     happened(path, RegisterUser("oBo", 7), HoldCredit("oBo", 3, "order", "k1"))
