@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.outgoing import view_receipt
 from ledger import merkle, seal_file
 from ledger.account import Account
 from ledger.chain import link
@@ -198,6 +199,10 @@ def tamper(path: Path, *statements: str) -> None:
         ("DELETE FROM seal WHERE number = 1", "seal 2: "),
         ("UPDATE seal SET number = 9 WHERE number = 2", "calls itself 2 where 2"),
         ("UPDATE seal SET position = 9 WHERE number = 2", "seal 2"),
+        (
+            "UPDATE seal SET position = 6 WHERE number = 2",
+            "seal 2: it covers 10 events after 7, and owns up to",
+        ),
         ("UPDATE seal SET hash = zeroblob(32) WHERE number = 2", "seal 2 does not end with the event"),
         ("UPDATE log SET vkey = 'none'", "public key"),
         ("DELETE FROM part WHERE part = (SELECT min(part) FROM part)", "leaves in seals.db"),
@@ -276,6 +281,7 @@ def test_a_note_or_seals_of_another_key_are_found(ledger: Path) -> None:
     assert "not signed by" in audited(ledger, Witness(kept)).faults[0].detail
     faults = audited(ledger, Witness(vkey=OTHER.verifier.vkey)).faults
     assert "not the one that was given" in faults[0].detail
+    assert "seal 1: it is not signed by" in faults[1].detail
 
 
 def test_the_seals_of_another_ledger_are_found(ledger: Path) -> None:
@@ -296,6 +302,7 @@ def test_a_loss_that_is_owned_up_to_is_no_fault_but_for_whoever_kept_a_note_of_b
     assert (report.seals.count, report.seals.checked) == (3, 2)
     (fault,) = audited(ledger, Witness(kept)).faults
     assert (fault.what, "seal 3 owns up" in fault.detail) == ("cut-tail", True)
+    assert "the note is of seal 2, which covers 10 events" in fault.detail
 
 
 def receipt_line(path: Path, openid: str, version: int, signer: Signer = SIGNER) -> str:
@@ -350,6 +357,47 @@ def test_a_receipt_that_this_ledger_did_not_give_is_said_to_be_none(ledger: Path
     assert [fault.detail.split(" is ")[0] for fault in receipts(ledger, *lines)] == [
         f"line {number}" for number in range(1, 5)
     ]
+
+
+@pytest.mark.parametrize("change", [{"hash": bytes(32)}, {"credit": 107}, {"recorded_at_us": SINCE_US + 9}])
+def test_a_signed_receipt_of_another_event_is_named_whatever_differs(
+    ledger: Path, change: dict[str, bytes | int]
+) -> None:
+    (row,) = [row for row in log_of(ledger) if (row.openid, row.version) == (b"oAnna", 4)]
+    promise = Receipt(account_key(row.openid), 4, row.hash, row.credit, row.recorded_at_us)
+    (signed,) = sign_receipts([msgspec.structs.replace(promise, **change)], SIGNER)
+    (fault,) = receipts(ledger, msgspec.json.encode(view_receipt(signed)).decode())
+    assert (fault.openid, fault.version, fault.position) == ("oAnna", 4, row.position)
+    assert "another event than the acknowledged one" in fault.detail
+
+
+def test_a_receipt_in_the_log_of_seals_is_none(ledger: Path) -> None:
+    """One key signs both: only the origin of the note tells what was promised by it."""
+    promise = Receipt(account_key(b"oAnna"), 9, bytes(32), 5, SINCE_US)
+    (signed,) = sign_receipts([promise], SIGNER)
+    note = SIGNER.sign(Checkpoint(SIGNER.name, 1, merkle.leaf_hash(promise.entry().encode())).text())
+    line = msgspec.json.encode(view_receipt(msgspec.structs.replace(signed, note=note))).decode()
+    (fault,) = receipts(ledger, line)
+    assert "its note is not one of receipts" in fault.detail
+
+
+def test_without_a_key_the_seals_are_still_held_against_each_other_and_the_events(ledger: Path) -> None:
+    """And neither a note nor a receipt can be looked at, which is no reason to stop."""
+    kept = Witness(note_of(ledger, 1), receipts=(receipt_line(ledger, "oAnna", 4),))
+    tamper(ledger, "UPDATE log SET vkey = 'none'")
+    report = audited(ledger, kept)
+    (fault,) = report.faults
+    assert "public key cannot be used" in fault.detail
+    assert report.seals is not None
+    assert (report.seals.count, report.seals.checked) == (2, 2)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_position_of_a_seal_that_is_none_is_named(ledger: Path, number: int) -> None:
+    """A table that was made anew without STRICT takes anything."""
+    loose = "CREATE TABLE loose AS SELECT * FROM seal", "DROP TABLE seal", "ALTER TABLE loose RENAME TO seal"
+    tamper(ledger, *loose, f"UPDATE seal SET position = 'here' WHERE number = {number}")
+    assert f"seal {number}: it ends at position 'here'" in [fault.detail for fault in audited(ledger).faults]
 
 
 def test_the_columns_of_an_account_row_are_nothing_that_the_seals_need(ledger: Path) -> None:

@@ -142,23 +142,35 @@ def test_a_row_is_linked_to_the_one_before_it_and_becomes_the_head() -> None:
 
 
 # What a damaged page can have in a column, by its name in a row as the audit reads it.
+NO_COUNT = "its version is not a count"
+NO_COLUMN = "a column is not of its type, or a count is below zero"
+NO_KEY = "its key or fingerprint is not stored as text or bytes"
 OF_ANOTHER_TYPE = [
-    ("openid", None),
-    ("type", 7),
-    ("data", None),
-    ("credit", b"5"),
-    ("credit", -1),
-    ("key", 7),
-    ("key", "text"),
-    ("fingerprint", 7),
-    ("fingerprint", "text"),
-    ("recorded_at_us", "now"),
-    ("hash", None),
+    ("version", 2.0, NO_COUNT),
+    ("version", "2", NO_COUNT),
+    ("version", None, NO_COUNT),
+    ("openid", None, NO_COLUMN),
+    ("openid", "oAnna", NO_COLUMN),
+    ("type", 7, NO_COLUMN),
+    ("type", "CreditGranted", NO_COLUMN),
+    ("data", None, NO_COLUMN),
+    ("data", "{}", NO_COLUMN),
+    ("credit", b"5", NO_COLUMN),
+    ("credit", -1, NO_COLUMN),
+    ("key", 7, NO_KEY),
+    ("key", "text", NO_KEY),
+    ("fingerprint", 7, NO_KEY),
+    ("fingerprint", "text", NO_KEY),
+    ("recorded_at_us", "now", NO_COLUMN),
+    ("recorded_at_us", -1, NO_COLUMN),
+    ("hash", None, NO_COLUMN),
 ]
 
 
-@pytest.mark.parametrize(("column", "value"), OF_ANOTHER_TYPE)
-def test_a_column_of_another_type_makes_a_changed_event_and_no_crash(column: str, value: object) -> None:
+@pytest.mark.parametrize(("column", "value", "said"), OF_ANOTHER_TYPE)
+def test_a_column_of_another_type_makes_a_changed_event_and_no_crash(
+    column: str, value: object, said: str
+) -> None:
     _, account = link(Account("oAnna"), UserRegistered(), None, None, 5)
     granted, _ = link(account, CreditGranted(5, "gift", "key:a"), "k1", bytes(32), 6)
     row = RawEvent(2, b"oAnna", 2, b"CreditGranted", granted.data, 5, b"k1", bytes(32), 6, granted.hash)
@@ -166,6 +178,7 @@ def test_a_column_of_another_type_makes_a_changed_event_and_no_crash(column: str
     with pytest.raises(Wrong) as wrong:
         follow(account, row._replace(**{column: value}))
     assert wrong.value.what == "changed"
+    assert wrong.value.detail.startswith(said)
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=10))
