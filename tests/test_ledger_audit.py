@@ -199,6 +199,14 @@ def test_two_events_that_changed_places_are_found(ledger: Path) -> None:
     assert (fault.openid, fault.version, fault.position, fault.what) == ("oAnna", 3, 5, "reordered")
 
 
+def test_two_events_that_changed_accounts_are_found_in_both(ledger: Path) -> None:
+    with vandal(ledger) as connection:
+        for position, openid in ((5, "oNobody"), (6, "oAnna"), (5, "oBo")):
+            connection.execute("UPDATE event SET openid = ? WHERE position = ?", (openid, position))
+    found = [(fault.what, fault.openid, fault.version, fault.position) for fault in audit(ledger).faults]
+    assert sorted(found) == [("changed", "oAnna", 3, 6), ("changed", "oBo", 3, 5)]
+
+
 def test_two_events_that_changed_versions_are_found(ledger: Path) -> None:
     with vandal(ledger) as connection:
         for old, new in ((3, 99), (4, 3), (99, 4)):

@@ -6,18 +6,20 @@ import json
 import shutil
 import subprocess
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from api.outgoing import view_receipt
 from ledger.commands import GrantCredit, HoldCredit, RegisterUser
-from ledger.merkle import leaf_hash
+from ledger.merkle import Tree, leaf_hash, node_hash, root
 from ledger.note import Checkpoint
-from ledger.seal import Receipt, Seal, sign_receipts
+from ledger.seal import Receipt, Seal, seal_of, sign_receipts
 from ledger.sums import account_key
 from ledger.transfer import export
 from ledger.verify import silent
@@ -442,6 +444,122 @@ def test_an_entry_of_another_number_than_the_note_is_refused(verify: Callable[..
     assert "not that of the seal that the note is of" in said
 
 
+def _signed_anew(page: dict[str, Any], **changed: object) -> dict[str, Any]:
+    """The proof under another seal, the only one of a log that the same key signed."""
+    entry = replace(seal_of(page["seal"]["entry"]), **changed).entry()
+    note = SIGNER.sign(Checkpoint(SIGNER.name, 1, leaf_hash(entry.encode())).text())
+    shown = {name: value.hex() if isinstance(value, bytes) else value for name, value in changed.items()}
+    return {**page, "seal": {**page["seal"], **shown, "entry": entry, "note": note}, "inclusion": ""}
+
+
+@pytest.mark.parametrize("changed", [{"root": bytes(32)}, {"outstanding": 11}, {"outstanding": 13}])
+def test_a_seal_of_another_root_or_total_than_the_proof_comes_to_is_refused(
+    tmp_path: Path, verify: Callable[..., Run], changed: dict[str, object]
+) -> None:
+    """A total that leaves somebody's credit out would be signed as well as any other."""
+    path = new_files(tmp_path)
+    happened(path, RegisterUser("oBo", 7), RegisterUser("oAnna", 5))
+    sealed(path)
+    (page,) = proof_pages(path, "oBo")
+    assert verify("proof", _signed_anew(page, outstanding=12))[0] == 0
+    status, said = verify("proof", _signed_anew(page, **changed))
+    assert status == 1
+    assert "the account is not in the seal" in said
+
+
+def test_every_byte_of_the_path_to_the_root_matters(ledger: Ledger, verify: Callable[..., Run]) -> None:
+    (page,) = proof_pages(ledger.path, "oBo")
+    path = b64decode(page["path"])
+    assert len(path) > 34
+    for spot in range(len(path)):
+        changed = path[:spot] + bytes((path[spot] ^ 1,)) + path[spot + 1 :]
+        status, said = verify("proof", {**page, "path": b64encode(changed).decode()})
+        assert status == 1, (spot, said)
+
+
+def test_nothing_may_be_left_out_of_a_page(ledger: Ledger, verify: Callable[..., Run]) -> None:
+    for name in ledger.anna[0]:
+        for number in range(3):
+            pages = [dict(page) for page in ledger.anna]
+            del pages[number][name]
+            status, said = verify("proof", *pages)
+            assert status == 1, (name, number, said)
+
+
+def test_receipts_are_held_against_accounts_only(ledger: Ledger, verify: Callable[..., Run]) -> None:
+    """Beside a seal or two they would be read, and said to be verified, and nothing had kept them."""
+    for what, document in (("seal", ledger.consistency["first"]), ("consistency", ledger.consistency)):
+        status, said = verify(what, document, "--receipt", ledger.receipts[0])
+        assert status == 2
+        assert "held against a proof or an export" in said
+
+
+def _seals_signed_anew(lines: list[bytes], change: Callable[[Seal], Seal]) -> list[bytes]:
+    """The export with other seals, all signed by the same key."""
+    tree, signed = Tree(), []
+    for line in lines:
+        found = json.loads(line)
+        if "seal" in found:
+            entry = change(seal_of(found["seal"])).entry()
+            tree.append(entry.encode())
+            top = Checkpoint(SIGNER.name, tree.size, root(tree.size, tree.node))
+            line = json.dumps({"seal": entry, "note": SIGNER.sign(top.text())}).encode() + b"\n"
+        signed.append(line)
+    return signed
+
+
+def test_no_seal_of_an_export_is_older_than_the_one_before_it(
+    ledger: Ledger, verify: Callable[..., Run]
+) -> None:
+    for second, expected in ((SINCE_US + 50, 0), (SINCE_US + 49, 1)):
+        lines = _seals_signed_anew(
+            ledger.export,
+            lambda seal, at_us=second: replace(seal, sealed_at_us=at_us) if seal.number == 2 else seal,
+        )
+        status, said = verify("export", lines)
+        assert (status, "older than the one before" in said) == (expected, bool(expected)), said
+
+
+def test_no_seal_of_an_export_may_be_passed_over(ledger: Ledger, verify: Callable[..., Run]) -> None:
+    """A root that was made for it: the third entry of three has a path as short as the second of two."""
+    places = [number for number, line in enumerate(ledger.export) if b'{"seal"' in line]
+    first, second = (seal_of(json.loads(ledger.export[place])["seal"]) for place in places[:2])
+    entry = replace(second, number=3).entry()
+    top = node_hash(leaf_hash(first.entry().encode()), leaf_hash(entry.encode()))
+    note = SIGNER.sign(Checkpoint(SIGNER.name, 3, top).text())
+    forged = json.dumps({"seal": entry, "note": note}).encode() + b"\n"
+    before = ledger.export[: places[1]]
+    end = json.dumps({"end": {"events": second.events, "seals": 2}}).encode() + b"\n"
+    status, said = verify("export", [*before, forged, end])
+    assert status == 1
+    assert "not numbered 1, 2, 3 without a gap" in said
+
+
+def test_an_export_without_its_seals_proves_nothing(ledger: Ledger, verify: Callable[..., Run]) -> None:
+    events = [line for line in ledger.export if b'{"openid"' in line]
+    end = json.dumps({"end": {"events": len(events), "seals": 0}}).encode() + b"\n"
+    status, said = verify("export", [ledger.export[0], *events, end])
+    assert status == 1
+    assert "nothing in it is signed" in said
+
+
+def test_an_export_that_names_another_key_than_the_given_one_is_refused(
+    ledger: Ledger, verify: Callable[..., Run]
+) -> None:
+    header = {**json.loads(ledger.export[0]), "vkey": OTHER_SIGNER.verifier.vkey}
+    status, said = verify("export", [json.dumps(header).encode() + b"\n", *ledger.export[1:]])
+    assert status == 1
+    assert "line 1: it names another key" in said
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b'{"other":1}\n', b"7\n", b"[]\n"])
+def test_a_line_of_no_kind_is_refused(ledger: Ledger, verify: Callable[..., Run], line: bytes) -> None:
+    for place in (0, 1, len(ledger.export)):
+        status, said = verify("export", [*ledger.export[:place], line, *ledger.export[place:]])
+        assert status == 1
+        assert f"line {place + 1}: it is no" in said
+
+
 # -- hostile input ------------------------------------------------------------------------------------------
 
 
@@ -538,4 +656,21 @@ def test_a_chained_event_that_cannot_follow_is_refused(version: int, credit: int
         if time == 1 and number == 1 and account.version == 0:
             account.follow(event, {})
     with pytest.raises(ValueError, match="event"):
+        account.follow(event, {})
+
+
+def test_no_more_can_be_held_than_there_can_be() -> None:
+    """Of more no leaf can be made."""
+    account, most = verify_proof.Account(KEY), verify_proof.LARGEST
+    lines = [("UserRegistered", "{}", 0)]
+    lines += [("CreditGranted", f'{{"amount":{most}}}', most), ("CreditHeld", f'{{"amount":{most}}}', 0)]
+    lines += [("CreditGranted", '{"amount":1}', 1), ("CreditHeld", '{"amount":1}', 0)]
+    for number, (kind, data, credit) in enumerate(lines, 1):
+        event = {"version": number, "type": kind, "data": data, "credit": credit, "recorded_at_us": 1}
+        columns = (KEY, number, kind.encode(), data.encode(), credit, None, None, 1)
+        event["hash"] = verify_proof.chained(account.head, *columns).hex()
+        if number < 5:
+            account.follow(event, {})
+    assert account.held == most
+    with pytest.raises(ValueError, match="event 5 holds more than there can be"):
         account.follow(event, {})
