@@ -175,6 +175,48 @@ def test_an_account_put_in_before_the_end_of_a_seal_is_named(ledger: Path) -> No
     assert ("added", "oNew", 0) in named(audited(ledger))
 
 
+def moved(path: Path, *places: tuple[int, int]) -> None:
+    with vandal(path) as connection:
+        for old, new in places:
+            connection.execute("UPDATE event SET position = ? WHERE position = ?", (new, old))
+    assert audit(path).good, "the ledger alone does not show it"
+
+
+def test_an_account_that_was_moved_behind_the_seal_whole_is_not_missing(ledger: Path) -> None:
+    committed(ledger, GrantCredit("oAnna", 3, "gift", "k8"), GrantCredit("oAnna", 3, "gift", "k9"))
+    moved(ledger, (8, 98), (9, 99), (11, 8), (12, 9), (98, 11), (99, 12))
+    assert sorted(named(audited(ledger))) == [("reordered", "oAnna", 5), ("reordered", "oCi", 1)]
+
+
+def test_an_account_of_which_only_its_row_is_left_is_missing(ledger: Path) -> None:
+    with vandal(ledger) as connection:
+        connection.execute("DELETE FROM event WHERE openid = 'oCi'")
+    found = named(audited(ledger))
+    assert [each for each in found if each[1]] == [("account", "oCi", 0), ("missing-account", "oCi", 0)]
+
+
+def test_what_the_events_show_themselves_the_seals_do_not_tell_again(ledger: Path) -> None:
+    with vandal(ledger) as connection:
+        connection.execute("UPDATE event SET credit = 7 WHERE openid = 'oAnna' AND version = 3")
+    assert named(audited(ledger)) == [("changed", "oAnna", 3)]
+
+
+def test_two_accounts_that_had_each_others_events_show_in_the_root_of_a_former_seal(tmp_path: Path) -> None:
+    """As many events and accounts, as much credit, the same last event: only whoever kept its note is told."""
+    path = tmp_path / "ledger.db"
+    create(path, APPID)
+    people = [RegisterUser(openid, 1) for openid in ("oAnna", "oBo", "oCi")]
+    grants = [GrantCredit(openid, 2, "gift", "k1") for openid in ("oAnna", "oBo", "oCi")]
+    committed(path, *people, *grants[:2], clock_us=ticking())
+    sealed(path)
+    committed(path, grants[2], GrantCredit("oBo", 2, "gift", "k2"), clock_us=ticking(SINCE_US + 2000))
+    sealed(path, 3000)
+    moved(path, (7, 99), (9, 7), (99, 9))
+    assert audited(path, Witness(note_of(path, 2))).good
+    (fault,) = audited(path, Witness(note_of(path, 1))).faults
+    assert "do not come to the root of seal 1, which the note is of" in fault.detail
+
+
 def tamper(path: Path, *statements: str) -> None:
     """Change seals.db, whose own triggers are dropped."""
     connection = connect(seals_of(path))

@@ -205,10 +205,12 @@ def test_an_empty_ledger_that_lost_all_goes_on_by_itself(tmp_path: Path) -> None
     made = sealed(path, accept_loss=True)
     assert made is not None
     assert (made.seal.events, made.seal.lost) == (0, 2)
+    assert audited(path) == []
     happened(path, RegisterUser("o2", 7))
     made = sealed(path)
     assert made is not None
     assert (made.seal.events, made.seal.lost) == (2, 0)
+    assert audited(path) == []
 
 
 def test_no_receipt_is_given_while_the_clock_is_behind_the_last_seal(ledger: Path) -> None:

@@ -466,6 +466,10 @@ test('a list that lacks the newest, or reaches further down than the proof, is n
   assert.deepEqual([behind.word, behind.checked.some((line) => line.includes('已封存的 16 条'))], ['已核验', true]);
   assert.match(behind.notes.join(), /还有 2 条更新的记录没有列在下面/);
   const all = me.given.ledger.statement(ME, Infinity, 50).events;
+  // A page that the proof does not reach at all has nothing to compare.
+  const older = view(all.slice(-10));
+  assert.deepEqual([older.word, older.checked.join().includes('下面列出的')], ['已核验', false]);
+  assert.match(older.notes.join(), /下面较早的明细还没有和封存比对/);
   const lied = all.map((event) => (event.version === 5 ? { ...event, credit: 1 } : event));
   const early = view(lied);
   assert.equal(early.word, '已核验');
