@@ -31,7 +31,7 @@ DAY_US: Final = 86_400_000_000
 _SHANGHAI_US: Final = 8 * 3_600_000_000
 
 
-class Lot(msgspec.Struct, frozen=True, array_like=True):
+class Lot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What can be spent of the grant recorded as event `grant` until it expires. Never an empty one."""
 
     expires_at_us: int
@@ -39,7 +39,7 @@ class Lot(msgspec.Struct, frozen=True, array_like=True):
     credit: int
 
 
-class Hold(msgspec.Struct, frozen=True, array_like=True):
+class Hold(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An open hold, recorded as event `version`, and the lots that its `amount` came from."""
 
     deadline_us: int
@@ -49,7 +49,7 @@ class Hold(msgspec.Struct, frozen=True, array_like=True):
     parts: Parts
 
 
-class Balance(msgspec.Struct, frozen=True):
+class Balance(msgspec.Struct, frozen=True, gc=False):
     """The part of an account that its events' own facts make.
 
     `credit` can be spent, `held` is reserved, and what was ever `granted` is the sum of these two, `spent`,
@@ -84,7 +84,7 @@ class Balance(msgspec.Struct, frozen=True):
         return min(ends, default=None)
 
 
-class Account(msgspec.Struct, frozen=True):
+class Account(msgspec.Struct, frozen=True, gc=False):
     """The state after event `version`; version 0 is an account that nobody registered.
 
     `head` is the hash of that event, `recorded_at_us` its time.

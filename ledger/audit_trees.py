@@ -8,7 +8,18 @@ from operator import itemgetter
 from ledger import merkle
 from ledger.errors import LedgerUnusable
 from ledger.seal_file import SealFile
-from ledger.sealed_leaf import LEAF_BYTES, PART_BITS, Leaf, group_of, part_of, root_of_part, unpack_leaf
+from ledger.sealed_leaf import (
+    LEAF_BYTES,
+    PART_BITS,
+    PARTS_IN_GROUP,
+    Leaf,
+    entries_of,
+    group_of,
+    part_of,
+    prefix_of,
+    root_of_part,
+    unpack_leaves,
+)
 from ledger.sums import KEY_BITS, Node, root_of
 
 
@@ -32,10 +43,22 @@ class Frontier:
         return digest
 
 
-def differing_leaves(
+def differing_leaves(packed: list[bytes], file: SealFile) -> Iterator[tuple[bytes, Leaf | None, Leaf | None]]:
+    """The keys of which the states of the ranges and the leaves in `file` have not the same.
+
+    Groups are compared as bytes, and only those that differ leaf by leaf.
+    """
+    logged = ((group, 0, leaves) for group, leaves in groups_in(packed))
+    stored = ((group, 1, leaves) for group, leaves in file.leaf_groups())
+    for _, found in groupby(merge(logged, stored), key=itemgetter(0)):
+        sides = {side: leaves for _, side, leaves in found}
+        if sides.get(0) != sides.get(1):
+            yield from _differing(unpack_leaves(sides.get(0, b"")), unpack_leaves(sides.get(1, b"")))
+
+
+def _differing(
     logged: Iterator[Leaf], stored: Iterator[Leaf]
 ) -> Iterator[tuple[bytes, Leaf | None, Leaf | None]]:
-    """The keys of which the two, each in order of the keys, have not the same."""
     tagged = merge(((each.key, 0, each) for each in logged), ((each.key, 1, each) for each in stored))
     for key, found in groupby(tagged, key=itemgetter(0)):
         both = [(side, each) for _, side, each in found]
@@ -44,24 +67,28 @@ def differing_leaves(
             yield key, sides.get(0), sides.get(1)
 
 
-def leaves_in(packed: list[bytes]) -> Iterator[Leaf]:
-    """The states of all ranges in order of their keys: bucket by bucket, so that few are objects at a time."""
+def groups_in(packed: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The states of all ranges, group by group, each group's in order of their keys."""
     places = [0] * len(packed)
-    for first in range(256):
+    for group in range(256):
         records = []
         for number, states in enumerate(packed):
             place = places[number]
-            while place < len(states) and states[place] == first:
+            while place < len(states) and states[place] == group:
                 records.append(states[place : place + LEAF_BYTES])
                 place += LEAF_BYTES
             places[number] = place
-        for record in sorted(records):
-            yield unpack_leaf(record)
+        if records:
+            yield group, b"".join(sorted(records))
 
 
 def root_in(packed: list[bytes]) -> Node:
-    leaves = leaves_in(packed)
-    return root_of_stream((int.from_bytes(each.key, "big"), each.node) for each in leaves)
+    return root_of(
+        [
+            (prefix_of(group * PARTS_IN_GROUP), root_of(entries_of(leaves)))
+            for group, leaves in groups_in(packed)
+        ]
+    )
 
 
 def root_of_stream(entries: Iterator[tuple[int, bytes]]) -> Node:

@@ -24,7 +24,7 @@ Version = Annotated[int, msgspec.Meta(ge=1, le=MAX_CREDIT)]
 TimeUs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US)]
 
 
-class _Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class _Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """What all events have in common: strict fields, and optional ones absent from what is stored."""
 
 
@@ -192,7 +192,7 @@ class Subject(msgspec.Struct, frozen=True):
     corrected: int
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """One row of the log without its `position`, which is not part of the contract.
 
     `data` is the stored JSON byte for byte, `credit` what the account can spend right after the event.

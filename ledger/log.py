@@ -11,7 +11,7 @@ from ledger.errors import LedgerUnusable, NotCommitted
 from ledger.events import Recorded, Subject, decode
 from ledger.projection import COLUMNS, Row, from_row, to_row
 from ledger.schema import open_ledger, other_projection
-from ledger.sqlite import SqliteError, WritableFile, file_problems
+from ledger.sqlite import SqliteError, WritableFile
 
 EVENT: Final = "openid, version, type, CAST(data AS BLOB), credit, key, fingerprint, recorded_at, hash"
 RAW: Final = (
@@ -281,9 +281,6 @@ class LogScan:
             f"SELECT CAST(openid AS BLOB), {ACCOUNT} FROM account NOT INDEXED"
         ):
             yield openid, tuple(row)
-
-    def file_problems(self) -> list[str]:
-        return file_problems(self._connection)
 
     def appid(self) -> str:
         """The mini-program whose ledger it is."""

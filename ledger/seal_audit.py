@@ -13,7 +13,6 @@ from ledger.audit_scan import AuditScan, openids_of
 from ledger.audit_trees import (
     Frontier,
     differing_leaves,
-    leaves_in,
     root_in,
     root_of_stream,
     tree_problems,
@@ -239,7 +238,7 @@ class SealAudit:
         """The last seal's root; where the events do not come to it, the accounts that differ are named."""
         last = self._seals[-1]
         signed = Node(last.root, last.outstanding)
-        differing = list(differing_leaves(leaves_in(states), self._file.leaves()))
+        differing = list(differing_leaves(states, self._file))
         if not damaged and root_in(states) == signed:
             if differing:
                 self._blame(f"the leaves in seals.db are not those of seal {last.number}: the events are")

@@ -7,6 +7,7 @@ and no openid. The seals are append-only; the tree is derived, and is there so t
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from ledger.sealed_leaf import (
     prefix_of,
     root_of_part,
     unpack_leaf,
+    unpack_leaves,
 )
 from ledger.sqlite import Identity, WritableFile, connect, create_file
 from ledger.sums import NODE_BYTES, NOTHING, Node, Step, path_of, root_of
@@ -217,9 +219,13 @@ class SealFile(WritableFile):
 
     def leaves(self) -> Iterator[Leaf]:
         """All accounts of the last seal in order of their keys; keep a snapshot around it."""
-        for (part,) in self.connection.execute("SELECT leaves FROM part ORDER BY part"):
-            whole = len(part) - len(part) % LEAF_BYTES
-            yield from (unpack_leaf(part[at : at + LEAF_BYTES]) for at in range(0, whole, LEAF_BYTES))
+        for _, part in self.parts():
+            yield from unpack_leaves(part)
+
+    def leaf_groups(self) -> Iterator[tuple[int, bytes]]:
+        """The packed leaves of each group that are whole, as they are stored, in the order of the groups."""
+        for group, parts in groupby(self.parts(), lambda part: group_of(part[0])):
+            yield group, b"".join(part[: len(part) - len(part) % LEAF_BYTES] for _, part in parts)
 
     def parts(self) -> Iterator[tuple[int, bytes]]:
         """Every part as it is stored, in the order of their numbers."""

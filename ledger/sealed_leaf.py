@@ -2,6 +2,7 @@
 
 import struct
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -74,6 +75,12 @@ def unpack_leaf(packed: bytes) -> Leaf:
 def node_of(stored: Leaf) -> Node:
     """The node that the facts of a stored leaf come to, whatever is stored as its node."""
     return leaf(stored.key, stored.version, stored.head, stored.credit, stored.held)
+
+
+def unpack_leaves(part: bytes) -> Iterator[Leaf]:
+    """The leaves that are whole, in their order there."""
+    whole = len(part) - len(part) % LEAF_BYTES
+    return (unpack_leaf(part[at : at + LEAF_BYTES]) for at in range(0, whole, LEAF_BYTES))
 
 
 def place_of(key: bytes, part: bytes) -> tuple[int, bool]:
