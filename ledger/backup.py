@@ -4,16 +4,16 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
 from ledger.directory import drafting, sync
-from ledger.errors import LedgerFault
+from ledger.errors import LedgerFault, LedgerUnusable
 from ledger.parallel import Progress
 from ledger.seal_file import SealFile, Stored
-from ledger.sqlite import connect, copy_file, file_problems
-from ledger.verify import audit
+from ledger.sqlite import UNREADABLE, connect, copy_file, file_problems
+from ledger.verify import audit, seal_faults
 
 MANIFEST: Final = "backup.json"
 
@@ -39,7 +39,7 @@ class Files(NamedTuple):
 class Manifest(msgspec.Struct, frozen=True):
     """What a backup holds; `seal` is the number of its last seal and `note` that seal's, where it has one."""
 
-    made_at_us: int
+    made_at_us: Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999_999)]  # to the end of the year 9999
     events: int
     accounts: int
     outstanding: int
@@ -102,3 +102,20 @@ def last_seal(seals: Path) -> Stored | None:
         return None
     with closing(SealFile(seals)) as file:
         return file.last()
+
+
+def seals_problem(seals: Path) -> str | None:
+    """Why the seals in a file cannot be gone on from, whatever ledger is beside them; None where they can."""
+    try:
+        for fault in seal_faults(seals):
+            return fault.detail
+        with closing(SealFile(seals)) as file:
+            for problem in file_problems(file.connection):
+                return problem
+            # What is in the tree can be made anew, but its tables must be there.
+            file.root()
+            for _ in file.parts():
+                pass
+    except (LedgerUnusable, *UNREADABLE) as error:
+        return str(error)
+    return None

@@ -13,7 +13,7 @@ from ledger.errors import LedgerFault, LedgerUnusable
 from ledger.events import Recorded
 from ledger.follow import Corrections, Wrong, follow
 from ledger.log import Log, LogScan, RawEvent
-from ledger.note import Checkpoint, InvalidNote, Verifier, checkpoint_of
+from ledger.note import Checkpoint, InvalidNote, Verifier, checkpoint_of, log_checkpoint
 from ledger.parallel import Progress
 from ledger.schema import create
 from ledger.seal import NotSealed, origin_of
@@ -70,7 +70,7 @@ class Expected(msgspec.Struct, frozen=True):
         if named is None:
             raise ValueError("it has no seal to compare with the note that was given")
         try:
-            return checkpoint_of(named.open(self.note))
+            return log_checkpoint(self.note, named)
         except InvalidNote as error:
             raise ValueError(f"the note that was given is none of its log: {error}") from None
 
@@ -138,6 +138,8 @@ def _read_export(source: Path, ledger: Path, seals: Path, progress: Progress, ex
                     raise BadExport(number, f"{wrong.what}: {wrong.detail}") from None
                 except (ValueError, NotSealed, IntegrityError) as error:
                     raise BadExport(number, str(error)) from None
+                except OverflowError:
+                    raise BadExport(number, "an account was granted more than there can be") from None
                 done += len(line)
                 if not number % _EVENTS_A_COMMIT:
                     progress(done, size)

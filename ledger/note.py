@@ -101,6 +101,15 @@ def checkpoint_of(text: str) -> Checkpoint:
     return Checkpoint(found[1], int(found[2]), _base64(found[3]))
 
 
+def log_checkpoint(note: str, verifier: Verifier) -> Checkpoint:
+    """The checkpoint that a note is of the very log that the key is named after; raises InvalidNote where it is
+    of another one, such as of receipts, which the same key signs."""
+    checkpoint = checkpoint_of(verifier.open(note))
+    if checkpoint.origin != verifier.name:
+        raise InvalidNote(f"it is not of {verifier.name}, but of {checkpoint.origin}")
+    return checkpoint
+
+
 def _parted(note: str) -> tuple[str, list[tuple[str, bytes]]]:
     """The text, and the name and bytes of each signature."""
     text, blank, signatures = note.rpartition("\n\n")

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from ledger import merkle
-from ledger.backup import MANIFEST, Files, Manifest, Phase, check, last_seal
+from ledger.backup import MANIFEST, Files, Manifest, Phase, check, last_seal, seals_problem
 from ledger.directory import alone, exchange, staging
 from ledger.errors import LedgerUnusable
 from ledger.log import LogScan
-from ledger.note import Verifier, checkpoint_of
+from ledger.note import Verifier, checkpoint_of, log_checkpoint
 from ledger.parallel import Progress
 from ledger.seal_file import SealFile, Stored
 from ledger.sqlite import UNREADABLE, Turnstile, turnstile_path
@@ -125,16 +124,20 @@ def _keeps_seals(present: Path, backup: Path, ours: Stored | None) -> bool:
 
 
 def _present_seal(seals: Path) -> tuple[Stored | None, list[str]]:
-    """The last seal that is there now, and what cannot be said of it."""
-    try:
-        return last_seal(seals), []
-    except (LedgerUnusable, *UNREADABLE) as error:
-        return None, [f"{seals} cannot be read ({error}): seals made since the backup are not known"]
+    """The last seal that is there now, and what cannot be said of it. Damaged seals are not gone on from: the
+    service would not start with them, or not seal."""
+    problem = seals_problem(seals) if seals.exists() else None
+    if problem is not None:
+        return None, [f"{seals} cannot be read ({problem}): seals made since the backup are not known"]
+    return last_seal(seals), []
 
 
-def _root(seals: Path, size: int) -> bytes:
+def _root(seals: Path, size: int) -> bytes | None:
+    """The root of the log of seals at that size, as its note has it. Audited seals are what their notes say;
+    the subtrees beside them may be damaged, and can be made anew."""
     with closing(SealFile(seals)) as file:
-        return merkle.root(size, file.subtree)
+        stored = file.at(size)
+        return None if stored is None else checkpoint_of(Verifier.of(file.vkey()).open(stored.note)).root
 
 
 def _unreachable(seals: Path, published: str | None) -> int:
@@ -147,7 +150,7 @@ def _unreachable(seals: Path, published: str | None) -> int:
     with closing(SealFile(seals)) as file:
         vkey = file.vkey()
     try:
-        checkpoint = checkpoint_of(Verifier.of(vkey).open(published))
+        checkpoint = log_checkpoint(published, Verifier.of(vkey))
     except ValueError as error:
         raise LedgerUnusable(f"the note is none of this ledger: {error}") from None
     size = last.seal.number

@@ -19,7 +19,7 @@ from ledger.audit_trees import (
 )
 from ledger.errors import LedgerUnusable
 from ledger.fault import Fault, text_of
-from ledger.note import Checkpoint, InvalidNote, Verifier, checkpoint_of
+from ledger.note import Checkpoint, InvalidNote, Verifier, checkpoint_of, log_checkpoint
 from ledger.range_audit import AtCut, Cut, RangeReport
 from ledger.receipt_audit import receipt_faults
 from ledger.seal import Seal, origin_of, seal_of
@@ -183,7 +183,7 @@ class SealAudit:
         if self._witness.note is None or self._verifier is None:
             return None
         try:
-            return checkpoint_of(self._verifier.open(self._witness.note))
+            return log_checkpoint(self._witness.note, self._verifier)
         except InvalidNote as error:
             self._blame(f"the note that was given: {error}")
             return None

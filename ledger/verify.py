@@ -90,6 +90,15 @@ def audit_quickly(
     )
 
 
+def seal_faults(seals: Path) -> list[Fault]:
+    """What is wrong with seals among themselves, whatever events there are; raises LedgerUnusable."""
+    try:
+        with closing(SealAudit(seals, Witness())) as sealed:
+            return sealed.chain_report().faults
+    except UNREADABLE as error:
+        return [Fault("", 0, 0, "file", f"it cannot be read: {error}")]
+
+
 def _audit(path: Path, progress: Progress, sealed: SealAudit | None) -> Report:
     cuts = [] if sealed is None else sealed.cuts
     try:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,10 @@ from ledger.backup import Files as Databases
 from ledger.backup import Unsound, check, last_seal
 from ledger.directory import alone, exchange, settle, share, staging
 from ledger.errors import LedgerUnusable
+from ledger.note import Checkpoint
 from ledger.parallel import silent
 from ledger.seal import NotSealed
+from ledger.sqlite import connect
 from tests.conftest import Service
 from tests.data_directories import Data
 from tests.ledger_processes import Program
@@ -306,6 +308,62 @@ def test_what_cannot_be_read_any_more_is_said_and_put_right(data: Data, backup: 
     assert (replaced / name).read_bytes().startswith(b"no database")
     assert_sound(data.ledger)
     assert len(data.seals_there()) == 1
+
+
+SEALS_DAMAGE = {
+    "a note": "UPDATE seal SET note = 'x'",
+    "an entry": "UPDATE seal SET entry = replace(entry, 'events 4', 'events 3')",
+    "the key": "UPDATE log SET vkey = 'x'",
+    "no key": "DELETE FROM log",
+    "no parts": "DROP TABLE part",
+}
+
+
+def damaged(seals: Path, statement: str) -> None:
+    with closing(connect(seals)) as connection:
+        for (trigger,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize("statement", SEALS_DAMAGE.values(), ids=SEALS_DAMAGE.keys())
+def test_damaged_seals_do_not_stay(data: Data, backup: Path, statement: str) -> None:
+    """The service does not start with them, or does not seal: then nothing was restored."""
+    damaged(data.seals, statement)
+    assert f"NOT KNOWN  {data.seals} cannot be read" in data.refuses("restore", backup)
+    data.says("restore", backup, "--accept-loss")
+    data.says("audit")
+    data.seal()
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM subtree", "UPDATE subtree SET hash = zeroblob(32)"])
+def test_seals_with_a_damaged_tree_stay_and_are_made_whole(data: Data, backup: Path, statement: str) -> None:
+    data.grant("oBo", "k2")
+    data.seal()
+    damaged(data.seals, statement)
+    assert "LOST  1 events" in data.says("restore", backup, "--accept-loss")
+    assert len(data.seals_there()) == 2
+
+
+def test_a_note_of_receipts_is_none_of_seals(data: Data, backup: Path, tmp_path: Path) -> None:
+    """The same key signs both: a receipt's note of 9 would count as nine seals, most of them lost."""
+    note = tmp_path / "note"
+    origin = f"{data.signer.name}/receipts"
+    note.write_text(data.signer.sign(Checkpoint(origin, 9, bytes(32)).text()), encoding="utf-8")
+    data.says("export", tmp_path / "export")
+    for command in (("restore", backup), ("audit",)):
+        assert f"but of {origin}" in data.refuses(*command, "--note", note)
+    other = Data(tmp_path / "other")
+    assert f"but of {origin}" in other.refuses("import", tmp_path / "export", "--note", note)
+
+
+@pytest.mark.parametrize("made_at_us", [-1, 253_402_300_800_000_000, 10**30, "now"])
+def test_a_moment_that_is_none_is_refused(data: Data, backup: Path, made_at_us: object) -> None:
+    manifest = json.loads((backup / "backup.json").read_bytes())
+    (backup / "backup.json").write_text(json.dumps({**manifest, "made_at_us": made_at_us}), encoding="utf-8")
+    assert "is no whole backup" in data.refuses("restore", backup, "--accept-loss")
 
 
 def test_a_damaged_backup_is_refused_before_anything_is_touched(data: Data, backup: Path) -> None:
