@@ -38,7 +38,7 @@ def receipt_faults(lines: Sequence[str], verifier: Verifier, scan: AuditScan) ->
             continue
         try:
             receipts.append(_proven(text, verifier))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             faults.append(Fault("", 0, 0, "receipt", f"line {number} is no receipt of this ledger: {error}"))
     names = openids_of({receipt.key for receipt in receipts}, scan)
     for receipt in receipts:

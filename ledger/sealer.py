@@ -102,6 +102,10 @@ def adopt_seal(ledger: Path, seals: Path, entry: str, note: str) -> Stored:
         seal = seal_of(entry)
         if seal.number != (1 if last is None else last.seal.number + 1):
             raise NotSealed(f"seal {seal.number} does not follow")
+        if last is not None and seal.sealed_at_us < last.seal.sealed_at_us:
+            raise NotSealed(f"seal {seal.number} is older than the one before it")
+        if seal.lost:
+            raise NotSealed(f"seal {seal.number} owns up to a loss, and all that was sealed before it is here")
         cut = _grow(scan, file, last)
         if (seal.events, seal.accounts, seal.outstanding, seal.root) != (
             cut.events,

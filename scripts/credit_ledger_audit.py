@@ -56,7 +56,9 @@ def audit(
     witness = Witness(
         None if note is None else text_in(note),
         vkey,
-        () if receipts is None else text_in(receipts).splitlines(),
+        ()
+        if receipts is None
+        else text_in(receipts).split("\n"),  # splitlines() also divides at what may stand in a JSON text
     )
     with the_ledger() as path, progress_bar("Auditing") as progress:
         seals = seals_path(data_directory())
@@ -66,12 +68,12 @@ def audit(
             report = audit_whole(path, progress, seals, witness)
         else:
             report = audit_quickly(path, progress, seals, since, witness)
+    click.echo(_json(report) if as_json else _words(report))
     if page_path is not None:
         try:
             page_path.write_text(page(report, str(path), microseconds_now()), encoding="utf-8")
-        except OSError as error:
+        except OSError as error:  # what was found, perhaps for hours, is printed by now
             raise Failure(f"cannot write {page_path}: {error.strerror}") from None
-    click.echo(_json(report) if as_json else _words(report))
     sys.exit(0 if report.good else WRONG)
 
 

@@ -17,6 +17,7 @@ from scripts.credit_ledger_terminal import MOMENT, Failure, progress_bar, the_le
 _EPOCH: Final = date(1970, 1, 1)
 # Of a reason, which has 200 characters at most; --json has all of it.
 _REASON_COLUMNS: Final = 40
+_REASON_MOST: Final = 200  # one in an imported ledger can have any number
 
 
 @click.command()
@@ -144,7 +145,7 @@ def _cut(reason: str) -> str:
     """A reason on one line, as wide as a column: what would move the cursor is shown as an escape."""
     plain = "".join(
         character if character.isprintable() or character == "\u200d" else ascii(character)[1:-1]
-        for character in reason
+        for character in reason[:_REASON_MOST]
     )
     if _width(plain) <= _REASON_COLUMNS:
         return plain

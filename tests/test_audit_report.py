@@ -117,6 +117,24 @@ def test_the_page_says_the_verdict_the_seal_and_each_fault(ledger: Path) -> None
     assert "streak is 7" in text
 
 
+def test_what_was_found_is_said_also_where_the_page_cannot_be_written(ledger: Path) -> None:
+    done = run(ledger, "--page", str(ledger.with_name("nowhere") / "audit.html"))
+    assert done.returncode == 1
+    assert "44 events, 2 accounts" in done.stdout
+    assert "cannot write" in done.stderr
+
+
+def test_a_receipt_may_have_any_character_that_json_may(ledger: Path) -> None:
+    """An answer has the caller's reason beside its receipt: what divides lines elsewhere divides none there."""
+    receipts = ledger.with_name("receipts.ndjson")
+    odd = "\u2028\u2029\x85\x7f"
+    receipts.write_text(
+        f'{{"reason":"{odd}","receipt":{receipt_line(ledger, "oBo", 5)}}}\r\n', encoding="utf-8"
+    )
+    done = run(ledger, "--receipts", str(receipts))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_what_the_auditor_kept_is_compared(ledger: Path) -> None:
     note, receipts = ledger.with_name("note.txt"), ledger.with_name("receipts.ndjson")
     note.write_text(note_of(ledger, 1), encoding="utf-8")

@@ -395,9 +395,16 @@ def test_acknowledged_events_that_are_gone_or_are_others_are_named(ledger: Path)
 
 def test_a_receipt_that_this_ledger_did_not_give_is_said_to_be_none(ledger: Path) -> None:
     line = receipt_line(ledger, "oAnna", 4)
-    lines = [receipt_line(ledger, "oAnna", 4, OTHER), line.replace('"credit":106', '"credit":107'), "{}", "no"]
+    deep = "[" * 100_000 + "]" * 100_000
+    lines = [
+        receipt_line(ledger, "oAnna", 4, OTHER),
+        line.replace('"credit":106', '"credit":107'),
+        "{}",
+        "no",
+        deep,
+    ]
     assert [fault.detail.split(" is ")[0] for fault in receipts(ledger, *lines)] == [
-        f"line {number}" for number in range(1, 5)
+        f"line {number}" for number in range(1, 6)
     ]
 
 

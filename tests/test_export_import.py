@@ -4,18 +4,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 
+from ledger.account import Account
 from ledger.chain import link
 from ledger.commands import Command, ReverseSpend, SpendCredit
-from ledger.events import Part, SpendReversed
+from ledger.events import MAX_CREDIT, CreditGranted, CreditSpent, Part, SpendReversed, UserRegistered
 from ledger.intake import BadExport, import_export
 from ledger.log import Log
 from ledger.note import Checkpoint, Signer
 from ledger.parallel import silent
-from ledger.transfer import export
+from ledger.transfer import EventLine, export
 from tests.data_directories import Data
 from tests.ledger_processes import Program
 from tests.ledger_samples import (
@@ -207,6 +209,31 @@ def test_a_damage_is_named_by_its_line_and_nothing_is_left(
     with pytest.raises(BadExport, match=rf"^line {number}: "):
         imported(lines, tmp_path / "new")
     assert Data(tmp_path / "new").names() == set()
+
+
+def test_more_than_an_account_can_be_granted_is_no_export(tmp_path: Path) -> None:
+    """Each grant can be, and is spent; all granted is more than SQLite counts."""
+    account, lines = Account("oAnna"), []
+    grant = CreditGranted(MAX_CREDIT, "gift", "key:x")
+    spend = CreditSpent(MAX_CREDIT, (Part(MAX_CREDIT),), "order", "key:x")
+    for event in (UserRegistered(), *(grant, spend) * 1100):
+        row, account = link(account, event, None, None, NOW_US)
+        line = EventLine(
+            row.openid,
+            row.version,
+            row.type,
+            row.data.decode(),
+            row.credit,
+            None,
+            None,
+            NOW_US,
+            row.hash.hex(),
+        )
+        lines.append(msgspec.json.encode(line) + b"\n")
+    header = b'{"format":"credit-ledger export 1","appid":"wx","vkey":null}\n'
+    end = b'{"end":{"events":%d,"seals":0}}\n' % len(lines)
+    with pytest.raises(BadExport, match="granted more than there can be"):
+        imported([header, *lines, end], tmp_path / "copy")
 
 
 def test_an_empty_file_is_no_export(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -337,7 +338,20 @@ def test_a_seal_is_adopted_only_where_the_ledger_comes_to_it(ledger: Path, tmp_p
     happened(short, *(RegisterUser(f"o{number}", 100 + number) for number in range(8)))
     with pytest.raises(NotSealed, match="comes to another root"):
         adopt_seal(short, third / "seals.db", stored.entry, stored.note)
+    with pytest.raises(NotSealed, match="owns up to a loss"):
+        adopt_seal(short, third / "seals.db", f"{stored.entry}lost 1\n", stored.note)
     assert seals_of(short) == []
+
+
+def test_a_seal_that_is_older_than_the_one_before_it_is_not_adopted(ledger: Path, tmp_path: Path) -> None:
+    (stored,) = seals_of(ledger)
+    (tmp_path / "other").mkdir()
+    copy = new_files(tmp_path / "other")
+    happened(copy, *(RegisterUser(f"o{number}", 100 + number) for number in range(9)))
+    adopt_seal(copy, copy.with_name("seals.db"), stored.entry, stored.note)
+    older = msgspec.structs.replace(stored.seal, number=2, sealed_at_us=stored.seal.sealed_at_us - 1)
+    with pytest.raises(NotSealed, match="seal 2 is older than the one before it"):
+        adopt_seal(copy, copy.with_name("seals.db"), older.entry(), stored.note)
 
 
 # -- the file --------------------------------------------------------------------------------------------------

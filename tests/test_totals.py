@@ -46,6 +46,7 @@ from ledger.events import (
 from ledger.execute import Outcome
 from ledger.statement import Reader, rfc3339
 from ledger.totals import Flow, Totals, totals
+from scripts.credit_ledger_totals import _cut
 from scripts.credit_ledger_totals import totals as command
 from tests.ledger_samples import DAY_US, SINCE_US, Till, commit_with, committed, log_of, new_ledger, vandal
 
@@ -558,3 +559,8 @@ def test_a_terminal_sees_how_far_it_is(shop: Path) -> None:
     assert found["issued"] == 112_845
     assert "Adding up" in shown
     assert "100%" in shown
+
+
+def test_a_reason_of_any_length_is_cut_at_once() -> None:
+    """An imported event can have one of a million characters."""
+    assert _cut("r" * 1_000_000) == "r" * 39 + "…"
