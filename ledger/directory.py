@@ -42,10 +42,20 @@ def alone(data: Path) -> Iterator[None]:
 
 
 def settle(data: Path) -> None:
-    """Finish an exchange of files that broke off; nothing where none did."""
+    """Finish an exchange of files that broke off, and remove what one that was killed before had staged: nobody
+    would look for persons there who were to be erased."""
     if any(data.glob(f"{_INCOMING}*")):
         with alone(data):
             pass
+    if (data / _STAGED).exists():
+        try:
+            descriptor = share(data)
+        except LedgerUnusable:
+            return  # whoever stages is still at work
+        try:
+            shutil.rmtree(data / _STAGED, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -445,6 +445,18 @@ def test_an_exchange_that_broke_off_anywhere_is_finished(tmp_path: Path, moved: 
     assert not incoming.exists()
 
 
+def test_what_a_killed_restore_staged_is_gone_with_the_next_command(data: Data, backup: Path) -> None:
+    """A copy of access.db is in it, with whoever is erased then."""
+    staged = data.path / ".staged"
+    with data.halted("restore", backup, when=lambda: (staged / "access.db").exists()) as process:
+        data.says("seals")
+        assert staged.exists()  # it is still at work
+        process.kill()
+    process.communicate()
+    data.says("erase", "oAnna", "--yes")
+    assert not staged.exists()
+
+
 def test_replaced_files_are_named_after_the_moment(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("old")
     with alone(tmp_path), staging(tmp_path) as staged:
