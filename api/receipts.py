@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from ledger.commands import Submission
 from ledger.committer import Committer
 from ledger.errors import LedgerUnusable
@@ -15,6 +17,8 @@ from ledger.seal_file import SealFile
 from ledger.sqlite import SqliteError
 from ledger.statement import Reader
 from ledger.sums import account_key
+
+log = structlog.get_logger()
 
 # A receipt promises that every seal made so long after its event, or later, has it.
 _PROMISED_US: Final = 60_000_000
@@ -54,7 +58,7 @@ class ReceiptingCommitter:
 
     def commit_when_free(self, take: Callable[[], Sequence[Submission]]) -> list[Receipted | Exception]:
         taken: list[Submission] = []
-        sealed_at_us = 0
+        sealed_at_us: int | None = None
 
         def noting() -> list[Submission]:
             nonlocal sealed_at_us
@@ -79,18 +83,26 @@ class ReceiptingCommitter:
             for outcome, receipt in zip(outcomes, owed, strict=True)
         ]
 
-    def _sealed_at_us(self) -> int:
-        if self._seals is None:
-            self._seals = SealFile(self._seals_path)
-        last = self._seals.last()
+    def _sealed_at_us(self) -> int | None:
+        """When the last seal was made; None where that cannot be read: credit does not wait for seals.db."""
+        try:
+            if self._seals is None:
+                self._seals = SealFile(self._seals_path)
+            last = self._seals.last()
+        except (LedgerUnusable, SqliteError) as error:
+            log.error("no receipts", error=str(error))
+            if self._seals is not None:
+                self._seals.close()
+                self._seals = None
+            return None
         return 0 if last is None else last.seal.sealed_at_us
 
     def _receipt(
-        self, submission: Submission, outcome: Outcome | Exception, sealed_at_us: int
+        self, submission: Submission, outcome: Outcome | Exception, sealed_at_us: int | None
     ) -> Receipt | None:
         """The receipt of what was recorded; None where nothing was, and where a seal would seem to break the
         promise: one that is younger than the event, and was made before it. Then the clock was put back."""
-        if isinstance(outcome, Exception) or not outcome.events:
+        if isinstance(outcome, Exception) or not outcome.events or sealed_at_us is None:
             return None
         if submission.dry_run and not outcome.replayed:
             return None

@@ -241,6 +241,17 @@ def test_a_repeated_request_has_a_receipt_where_every_seal_that_it_is_due_in_has
         happened(ledger, GrantCredit("o1", 1, "gift", f"more{minutes}"))
 
 
+@pytest.mark.parametrize("statement", ["UPDATE seal SET entry = 'x'", "DROP TABLE seal"])
+def test_a_damaged_seals_db_keeps_nobody_from_writing(ledger: Path, statement: str) -> None:
+    """Only the receipts are missing: when the last seal was made is not known, so nothing can be promised."""
+    assert promise(ledger, SINCE_US + 60 * MINUTE_US, "before") is not None
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        connection.execute("DROP TRIGGER seal_is_never_updated")
+        connection.execute(statement)
+    assert promise(ledger, SINCE_US + 61 * MINUTE_US, "behind") is None
+    assert promise(ledger, SINCE_US + 61 * MINUTE_US, "before") is None
+
+
 def promise(ledger: Path, clock_us: int, key: str) -> object:
     """What the service answers to o2's grant under that key, as its receipt."""
     committer = ReceiptingCommitter(
