@@ -135,8 +135,7 @@ def test_a_correction_of_what_was_not_so_is_named(ledger: Path, event: Event, sa
     recorded, account = link(account_of(ledger, "oBo"), event, "k8", bytes(32), SINCE_US + 9000)
     log = Log(ledger)
     log.begin()
-    log.put_events([recorded])
-    log.put_account(account)
+    log.append([recorded], account)
     log.commit()
     log.close()
     (fault,) = quickly(ledger, 2).faults
