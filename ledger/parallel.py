@@ -22,6 +22,7 @@ Tick = Callable[[int], None]
 _POLL_S: Final = 0.1
 # Below so many rows, starting processes takes longer than reading.
 _WORTH_A_PROCESS: Final = 50_000
+_NICENESS: Final = 10
 
 _rows_read: Any = None
 
@@ -40,11 +41,14 @@ def over_ranges(
     ranges: Sequence[Range],
     rows: int,
     progress: Progress = silent,
+    *,
+    gives_way: bool = True,
 ) -> list[ResultT]:
     """What `work` makes of each range, in their order, `rows` being how many there are to read in all.
 
     As many at once as there are cores; in this process where the log is small. `work` and what it returns are
-    pickled: a function of a module, or a `partial` of one. An exception of one ends all.
+    pickled: a function of a module, or a `partial` of one. An exception of one ends all. Since they take all
+    cores, the processes give way to whoever serves, but where they hold a lock that somebody waits for.
     """
     done = 0
 
@@ -59,7 +63,8 @@ def over_ranges(
     # Not forked: a child must not inherit an open ledger, and whoever calls may have one.
     context = get_context("spawn")
     counter = context.Value("q", 0)
-    with ProcessPoolExecutor(processes, context, initializer=_count_in, initargs=(counter,)) as pool:
+    begin = partial(_begin, counter, _NICENESS if gives_way else 0)
+    with ProcessPoolExecutor(processes, context, initializer=begin) as pool:
         running = [pool.submit(partial(work, each, _tick)) for each in ranges]
         waiting = set(running)
         while waiting:
@@ -71,9 +76,10 @@ def over_ranges(
         return [each.result() for each in running]
 
 
-def _count_in(counter: Any) -> None:
+def _begin(counter: Any, niceness: int) -> None:
     global _rows_read
     _rows_read = counter
+    os.nice(niceness)
     _end_with_parent()
 
 

@@ -164,7 +164,8 @@ def _build(
     if standing.state == "built":
         return None if sealed is None else Proof(sealed.seal.number, holds=True)
     work = partial(fold_and_write, path, run, standing.position)
-    parts = over_ranges(work, beside.missing(), standing.position - beside.events(), progress)
+    left = standing.position - beside.events()
+    parts = over_ranges(work, beside.missing(), left, progress, gives_way=False)
     faults = [fault for part in parts for fault in part.faults]
     if not faults:
         faults = _gaps(scan, standing.position, beside.events())
