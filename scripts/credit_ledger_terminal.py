@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,10 @@ def the_ledger() -> Iterator[Path]:
         yield ledger_path(data_directory())
     except (LedgerFault, SettingError) as fault:
         raise Failure(str(fault)) from None
+    except BrokenProcessPool:
+        raise Failure(
+            "a process that read the ledger for this one was killed, perhaps for want of memory: run it again"
+        ) from None
     except BrokenPipeError:
         raise  # whoever read the output went away, which click knows
     except OSError as error:

@@ -1,6 +1,8 @@
 """Every command on files that are damaged in every way: what is wrong is said in a sentence."""
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -154,3 +156,17 @@ def test_keys_are_made_where_the_next_start_finds_them(data: Data) -> None:
     data.says("key", "create", "shop", "--scope", "read")
     assert not incoming.exists()
     assert "shop" in data.says("key", "list")
+
+
+def test_a_process_that_was_killed_for_want_of_memory_is_no_traceback(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel does it to one of those that audit, replay and totals share their work with."""
+    monkeypatch.setattr("ledger.parallel._WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("ledger.verify.audit_range", killed)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert "was killed" in data.refuses("audit")
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
