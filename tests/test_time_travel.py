@@ -26,7 +26,7 @@ from ledger.commands import (
 )
 from ledger.committer import microseconds_now
 from ledger.statement import rfc3339
-from scripts.credit_ledger import statement
+from scripts.credit_ledger_events import statement
 from tests.backend import DAY_US, Backend, happened, new_account, new_openid
 from tests.conftest import Service
 from tests.ledger_samples import SINCE_US, committed
