@@ -296,14 +296,20 @@ test('what is not true is told by its own sentence', () => {
   const stranger = new Signer(mine.signer.name);
   told((proof) => { proof.vkey = stranger.vkey; }, 'key');
   told((proof) => { proof.vkey = new Signer('credit-ledger/other').vkey; }, 'key');
+  const { privateKey } = mine.signer;
+  const renamed = new Signer('credit-ledger/other', { privateKey, publicKey: crypto.createPublicKey(privateKey) });
+  told((proof) => { proof.vkey = renamed.vkey; }, 'key');
   told((proof) => { proof.seal.note = stranger.checkpoint(stranger.name, mine.entries); }, 'signature');
   told((proof) => { proof.seal.note = mine.signer.checkpoint(`${mine.signer.name}/receipts`, mine.entries); }, 'signature');
   told((proof) => { proof.seal.entry = mine.entries[1].toString(); }, 'log');
+  told((proof) => { proof.seal.entry = proof.seal.entry.replace(/events \d+/, 'events 1'); }, 'log');
   told((proof) => { proof.seal.entry = proof.seal.entry.replace('number 3', 'number 03'); }, 'malformed');
   told((proof) => { proof.seal.note = mine.signer.checkpoint(mine.signer.name, mine.entries.slice(0, 2)); }, 'log');
   told((proof) => { proof.credit += 1; }, 'tree');
   told((proof) => { proof.held = 0; }, 'tree');
   told((proof) => { proof.path = mine.proof('oOther1').path; }, ['tree', 'malformed']);
+  told((proof) => { proof.path = Buffer.from(proof.path, 'base64').subarray(0, -1).toString('base64'); }, 'malformed');
+  told((proof) => { proof.path = Buffer.concat([Buffer.of(7, 17), Buffer.alloc(49)]).toString('base64'); }, 'malformed');
   told((proof) => { proof.events.pop(); }, 'events');
   told((proof) => { proof.events.shift(); }, 'events');
   told((proof) => { proof.events.splice(4, 1); }, 'events');
@@ -363,6 +369,9 @@ test('an event whose content is not what its hash is of is found, though all els
     }
   }
   assert.equal(check(forged(4, () => {}, 99)).proved.credit, 51);
+  // Two events can be of one moment.
+  const { recorded_at_us: before } = mine.accounts.get(ME).events[3];
+  assert.equal(check(forged(4, (event) => { event.recorded_at_us = before; }, 99)).proved.credit, 51);
 });
 
 test('a chain that is right in itself is another one to whoever has checked it before', () => {
@@ -372,6 +381,15 @@ test('a chain that is right in itself is another one to whoever has checked it b
     for (const version of [5, 8, 11]) {
       assert.throws(() => check(proof, provedAt(version)), fails('rewritten'), `${column}, ${version}`);
       assert.throws(() => check({ ...proof, events: proof.events.slice(version - 1) }, provedAt(version)), fails('rewritten'));
+    }
+  }
+});
+
+test('a chain that is right in itself is not the one that was sealed, though it comes to as much', () => {
+  for (const column of ['data', 'key', 'fingerprint', 'recorded_at_us']) {
+    for (const at of [4, mine.accounts.get(ME).events.length - 1]) {
+      const { events } = forged(at, COLUMNS[column], 99);
+      assert.throws(() => check({ ...mine.proof(ME), events }), fails('events'), `${column} of ${at}`);
     }
   }
 });
@@ -424,6 +442,8 @@ test('the operator himself cannot sign a seal that is not what its entry says', 
   assert.throws(signed((entry) => entry.replace('number 3', 'number 4')), fails('log'));
   assert.throws(signed((entry) => entry.replace(/outstanding (\d+)/, (_, sum) => `outstanding ${BigInt(sum) + 1n}`)), fails('tree'));
   assert.throws(signed((entry) => entry.replace(/root .*/, `root ${'00'.repeat(32)}`)), fails('tree'));
+  assert.throws(signed((entry) => entry.replace(/sealed_at_us .*/, `sealed_at_us ${2 ** 53}`)), fails('malformed'));
+  assert.throws(signed((entry) => `${entry}lost ${2 ** 53}\n`), fails('malformed'));
   // One step more, at the depth of the root again: the same leaf would be in two places.
   const depth = Buffer.from(mine.proof(ME).path, 'base64').readUInt8(0);
   const more = step(depth, { hash: Buffer.alloc(32), sum: 0n });
@@ -462,6 +482,18 @@ test('of two leaves of my account in one root, one can be proved, whatever the d
     }
     assert.deepEqual(proved, [[sides[at], depth, [105, 100][sides[at]]]]);
   }
+});
+
+test('a step may carry a sum of all its 16 bytes', () => {
+  const ledger = new SealedLedger(mine.signer);
+  ledger.register(ME, 100);
+  ledger.seal();
+  const leaf = ledger.leaf(ME);
+  const others = { hash: Buffer.alloc(32, 7), sum: 2n ** 127n };
+  const { hash: root, sum } = join(0, ...(bitAt(leaf.key, 0) ? [others, leaf] : [leaf, others]));
+  ledger.entries = ledger.entries.map((entry) => Buffer.from(entry.toString()
+    .replace(/outstanding .*/, `outstanding ${sum}`).replace(/root .*/, `root ${root.toString('hex')}`)));
+  assert.equal(check({ ...ledger.proof(ME), path: step(0, others).toString('base64') }).proved.credit, 100);
 });
 
 test('types of a later service are taken over, and not said to have been added up', () => {
