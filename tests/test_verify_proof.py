@@ -394,6 +394,21 @@ def test_a_receipt_of_another_event_than_the_sealed_one_is_evidence(
     assert "CONTRADICTED: by another receipt" in said
 
 
+@pytest.mark.parametrize("name", ["hash", "credit", "recorded_at_us"])
+def test_a_receipt_is_kept_in_everything_that_it_promises(
+    ledger: Ledger, verify: Callable[..., Run], name: str
+) -> None:
+    event = ledger.outcomes[-1].events[-1]
+    kept = Receipt(account_key(b"oAnna"), event.version, event.hash, event.credit, event.recorded_at_us)
+    other = {"hash": bytes(32), "credit": event.credit + 1, "recorded_at_us": event.recorded_at_us + 1}
+    right, lie = sign_receipts([kept, replace(kept, **{name: other[name]})], SIGNER)
+    assert verify(*anna(ledger), "--receipt", plain(view_receipt(right)))[0] == 0
+    for documents in (anna(ledger), ("export", ledger.export)):
+        status, said = verify(*documents, "--receipt", plain(view_receipt(lie)))
+        assert status == 1
+        assert "CONTRADICTED: event 22 is another one" in said
+
+
 def test_a_receipt_is_not_due_in_a_seal_made_less_than_a_minute_later(
     ledger: Ledger, tmp_path: Path, verify: Callable[..., Run]
 ) -> None:
@@ -433,11 +448,14 @@ def test_a_forked_log_is_named(ledger: Ledger, tmp_path: Path, verify: Callable[
     assert "FORKED" in said
 
 
-def test_an_entry_of_another_number_than_the_note_is_refused(verify: Callable[..., Run]) -> None:
+@pytest.mark.parametrize(("number", "more"), [(2, ""), (1, "more\n"), (1, "lost 0\n")])
+def test_an_entry_of_another_number_than_the_note_or_of_more_than_a_seal_is_refused(
+    verify: Callable[..., Run], number: int, more: str
+) -> None:
     """Signed with the right key and in the signed log, and still no seal."""
-    entry = Seal(2, 0, 1, 1, 5, bytes(32)).entry()
+    entry = Seal(number, 0, 1, 1, 5, bytes(32)).entry() + more
     note = SIGNER.sign(Checkpoint(SIGNER.name, 1, leaf_hash(entry.encode())).text())
-    view = {"number": 2, "sealed_at": "1970-01-01T00:00:00.000000Z", "events": 1, "accounts": 1}
+    view = {"number": number, "sealed_at": "1970-01-01T00:00:00.000000Z", "events": 1, "accounts": 1}
     view |= {"outstanding": 5, "root": bytes(32).hex(), "entry": entry, "note": note, "inclusion": ""}
     status, said = verify("seal", view)
     assert status == 1
@@ -518,6 +536,20 @@ def test_no_seal_of_an_export_is_older_than_the_one_before_it(
         )
         status, said = verify("export", lines)
         assert (status, "older than the one before" in said) == (expected, bool(expected)), said
+
+
+@pytest.mark.parametrize(
+    "lie", [{"events": 99}, {"accounts": 2}, {"outstanding": 5}, {"root": bytes(32)}], ids=lambda lie: str(*lie)
+)
+def test_each_figure_of_a_seal_is_what_the_events_before_it_come_to(
+    ledger: Ledger, verify: Callable[..., Run], lie: dict[str, object]
+) -> None:
+    """It is signed, so nothing else would show it."""
+    assert verify("export", _seals_signed_anew(ledger.export, lambda seal: seal))[0] == 0
+    lines = _seals_signed_anew(ledger.export, lambda seal: replace(seal, **lie) if seal.number == 3 else seal)
+    status, said = verify("export", lines)
+    assert status == 1
+    assert "seal 3 is not what the events before it come to" in said
 
 
 def test_no_seal_of_an_export_may_be_passed_over(ledger: Ledger, verify: Callable[..., Run]) -> None:
