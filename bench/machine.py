@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,7 @@ from ledger.file_system import file_system_of
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _STOP_TIMEOUT_S: Final = 40
+_SAMPLE_S: Final = 0.02
 
 
 class Failed(click.ClickException):
@@ -76,15 +78,25 @@ def run_to_end(
     """Run a command; Failed where it ends badly or does not say `says`. `one_core` keeps it to one."""
     if one_core:
         command = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), *command]
-    begun = time.perf_counter()
+    begun, most_mib, output = time.perf_counter(), 0.0, None
     with started(command, environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None  # noqa: S101 - for the type checker: it was asked for above
-        output = process.stdout.read().decode(errors="replace")
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        while output is None:
+            # Not what wait4 says: in that is the memory of whoever started it, this program.
+            most_mib = max(most_mib, *(_peak_mib(pid) for pid in (process.pid, *children(process.pid))))
+            with suppress(subprocess.TimeoutExpired):
+                output = process.communicate(timeout=_SAMPLE_S)[0].decode(errors="replace")
     if process.returncode or says not in output:
         raise Failed(f"{' '.join(command)}:\n{output[-2000:]}")
-    return Run(time.perf_counter() - begun, usage.ru_maxrss / 1024)
+    return Run(time.perf_counter() - begun, most_mib)
+
+
+def _peak_mib(pid: int) -> float:
+    """The most memory that a process had so far; 0 for one that is gone, or not yet what it is to be."""
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except FileNotFoundError:
+        return 0.0
+    return int(found.group(1)) / 1024 if found else 0.0
 
 
 def credit_ledger(data: Path, says: str, *arguments: str, one_core: bool = False) -> Run:
