@@ -337,7 +337,8 @@ def _rechained(ledger: Ledger, directory: Path, openid: str, drop: int) -> Path:
     with vandal(ledger.path) as old, vandal(path) as new:
         for row in old.execute("SELECT * FROM event ORDER BY position").fetchall():
             if row[1] != openid or row[2] < drop:
-                new.execute(f"INSERT INTO event VALUES ({', '.join('?' * len(row))})", row)
+                # Numbered anew: a gap would not be sealed.
+                new.execute(f"INSERT INTO event VALUES (NULL, {', '.join('?' * len(row[1:]))})", row[1:])
         names = "openid, version, head, credit, held"
         spots = "SELECT e.openid, e.version, e.hash, e.credit, 0 FROM event e"
         holds = dict(old.execute("SELECT openid, held FROM account").fetchall())
