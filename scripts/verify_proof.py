@@ -85,10 +85,10 @@ def read_vkey(vkey: str) -> Key:
 
 def open_note(note: str, key: Key) -> str:
     """The text that `key` signed. c2sp.org/signed-note: signatures of other keys are passed over."""
-    text, _, signatures = note.rpartition("\n\n")
+    text, blank, signatures = note.rpartition("\n\n")
     form = "\u2014 ([^\\s+]+) ([A-Za-z0-9+/=]+)\n"
     whole = re.fullmatch(f"(?:{form})+", signatures) and not re.search("[\x00-\x09\x0b-\x1f]", note)
-    require(whole, "a note is not a text, an empty line and signatures")
+    require(blank and whole, "a note is not a text, an empty line and signatures")
     named = [(name, from_base64(encoded)) for name, encoded in re.findall(form, signatures)]
     ours = [signature[4:] for name, signature in named if (name, signature[:4]) == key[:2]]
     require(ours, "a note is not signed by the given key")

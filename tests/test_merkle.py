@@ -256,9 +256,22 @@ def test_the_tree_is_the_recursion_of_the_rfc(entries: list[bytes]) -> None:
     assert _root(len(entries), Tree(entries)) == mth(entries)
 
 
-def test_no_tree_begins_with_a_larger_one() -> None:
+@pytest.mark.parametrize(("first", "second"), [(3, 2), (2, 1), (4, 2), (8, 4), (8, 1)])
+def test_no_tree_begins_with_a_larger_one(first: int, second: int) -> None:
+    """Where the larger one is whole, its root is where the path begins, and would be where it ends."""
     top = bytes.fromhex(ROOTS[3])
-    assert not _both_consistent(3, 2, top, top, [])
+    assert not _both_consistent(first, second, top, top, [])
+
+
+def test_of_every_size_each_path_and_proof_holds() -> None:
+    entries = [b"entry %d" % number for number in range(17)]
+    for size in range(1, len(entries) + 1):
+        tree = Tree(entries[:size])
+        top = _root(size, tree)
+        for place in range(size):
+            assert _both_include(entries[place], place, size, inclusion_path(place, size, tree.node), top)
+            steps = consistency_path(place + 1, size, tree.node)
+            assert _both_consistent(place + 1, size, _root(place + 1, tree), top, steps)
 
 
 def test_every_tree_begins_with_the_empty_one() -> None:

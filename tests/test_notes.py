@@ -153,6 +153,14 @@ def test_what_is_no_note_is_refused(note: str) -> None:
     assert opened(note, SIGNER.verifier.vkey) is None
 
 
+def test_a_signature_alone_is_no_note_whatever_it_signs() -> None:
+    """Without an empty line there is no text; what a reader would put there could have been signed."""
+    for text in ("\n", ""):
+        alone = SIGNER.sign(text).removeprefix(f"{text}\n")
+        assert alone.startswith("\u2014")
+        assert opened(alone, SIGNER.verifier.vkey) is None
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.integers(0, len(NOTE) - 1), st.characters(codec="utf-8"))
 def test_any_changed_letter_is_noticed(spot: int, letter: str) -> None:

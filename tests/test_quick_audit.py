@@ -13,9 +13,9 @@ from ledger.log import Log, RawEvent
 from ledger.projection import COLUMNS
 from ledger.schema import create
 from ledger.sealer import make_seal
-from ledger.verify import Report, audit_quickly, silent
+from ledger.verify import Report, Witness, audit_quickly, silent
 from tests.ledger_samples import APPID, SINCE_US, account_of, committed, log_of, sample_ledger, ticking, vandal
-from tests.test_audit_seals import SIGNER, named, rewrite, sealed, seals_of, tamper
+from tests.test_audit_seals import SIGNER, named, note_of, rewrite, sealed, seals_of, tamper
 
 Rows = Callable[[list[RawEvent]], list[RawEvent]]
 
@@ -147,3 +147,11 @@ def test_what_is_wrong_among_the_seals_is_in_the_report(ledger: Path) -> None:
     tamper(ledger, "UPDATE seal SET note = (SELECT note FROM seal WHERE number = 1) WHERE number = 2")
     (fault,) = quickly(ledger).faults
     assert (fault.what, "another log" in fault.detail) == ("seal", True)
+
+
+def test_what_the_auditor_kept_is_compared(ledger: Path) -> None:
+    kept = Witness(note_of(ledger, 2), SIGNER.verifier.vkey)
+    assert audit_quickly(ledger, silent, seals_of(ledger), 1, kept).good
+    tamper(ledger, "DELETE FROM seal WHERE number = 2")
+    (fault,) = audit_quickly(ledger, silent, seals_of(ledger), 1, kept).faults
+    assert "the note is of 2 seals, and there are 1" in fault.detail

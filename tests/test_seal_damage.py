@@ -194,6 +194,13 @@ def test_lost_events_are_counted_even_where_others_took_their_places(ledger: Pat
     assert audited(ledger) == []
 
 
+def test_where_nothing_was_sealed_yet_nothing_is_wrong(tmp_path: Path) -> None:
+    path = new_files(tmp_path)
+    assert audited(path) == []
+    happened(path, RegisterUser("o1", 7))
+    assert audited(path) == []
+
+
 def test_an_empty_ledger_that_lost_all_goes_on_by_itself(tmp_path: Path) -> None:
     path = new_files(tmp_path)
     empty = path.with_name("empty.db")
