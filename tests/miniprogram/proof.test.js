@@ -543,6 +543,7 @@ test('a receipt is a promise: kept, not due yet, missing or contradicted', () =>
   const { proved } = check(ledger.proof(ME));
   const { events } = ledger.proof(ME);
   assert.equal(receipts.isKept(receipt, proved, events), true);
+  assert.equal(receipts.isKept(receipt, { ...proved, version: receipt.version }, events), true, 'the last one sealed');
   assert.throws(() => receipts.isKept(receipt, { ...proved, openidHash: '00'.repeat(32) }, events), fails('account'));
   for (const [field, value] of [['hash', '00'.repeat(32)], ['credit', 5], ['recorded_at_us', 5]]) {
     const changed = events.map((event) => (event.version === 2 ? { ...event, [field]: value } : event));
