@@ -15,6 +15,7 @@ from bench.open_loop import ask_all, get, post
 
 _START_TIMEOUT_S: Final = 30
 _IN_FLIGHT_S: Final = 0.1
+_PATIENCE_S: Final = 10
 
 
 class Load(msgspec.Struct, forbid_unknown_fields=True):
@@ -122,14 +123,17 @@ class Server:
         return sum(int(msgspec.json.decode(answer)["credit"]) for answer in answers)
 
     def load(self, work: str, seconds: float, connections: int) -> Load:
-        """One run of wrk, or Failed when a single request of it was."""
+        """One run of wrk, or Failed when a single request of it was.
+
+        A run that ends before its first answer says nothing, and is made again for four times as long.
+        """
         self._runs += 1
         group = {"spend": "savers", "hold": "savers", "page": "long"}.get(work, "everybody")
         who = self.people.get(group, self.people["everybody"])
         load = wrk(self.url, work, f"{self._word}{self._runs}", who, self.api_key, seconds, connections)
         for kind, count in load.sent.items():
             self.count(kind, count - connections - 1, count)  # wrk makes up one request and never sends it
-        return load
+        return load if load.requests else self.load(work, seconds * 4, connections)
 
     def count(self, kind: str, least: int, most: int) -> None:
         self.least[kind] = self.least.get(kind, 0) + max(0, least)
@@ -150,7 +154,10 @@ class Server:
 
 
 def wrk(url: str, work: str, run: str, people: Path, api_key: str, seconds: float, connections: int) -> Load:
-    """One run of wrk; Failed when a single answer of it was no success. `seconds` may be a fraction."""
+    """One run of wrk; Failed when a single answer of it was no success, or none came in 10 seconds.
+
+    `seconds` may be a fraction; in so short a run there may be no answer.
+    """
     threads = min(2, connections)
     shape = [f"-t{threads}", f"-c{connections}", f"-d{math.ceil(seconds) + 60}", "--timeout", "10"]
     command = ["wrk", *shape, "-s", "bench/wrk.lua", url, "--", work, run, str(people), api_key]
@@ -162,7 +169,7 @@ def wrk(url: str, work: str, run: str, people: Path, api_key: str, seconds: floa
     if process.returncode or not found:
         raise Failed(f"wrk failed:\n{output}")
     load = msgspec.json.decode(result, type=Load)
-    if load.not_2xx or load.no_token or load.socket_errors or not load.requests:
+    if load.not_2xx or load.no_token or load.socket_errors or (not load.requests and seconds >= _PATIENCE_S):
         raise Failed(
             f"{work}, {connections} connections: of {load.requests} answers {load.not_2xx} other than 2xx and"
             f" {load.no_token} without a token, {load.socket_errors} socket errors"

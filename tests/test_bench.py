@@ -32,7 +32,7 @@ from tests.conftest import ROOT, Service
 
 SMALL = Plan(
     head=(1, 0.2),
-    other=(1, 0.2),
+    other=(1, 0.4),
     sweep=(1, 0.1),
     library=(1, 0.05),
     growth=(1, 0.2),

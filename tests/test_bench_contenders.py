@@ -4,8 +4,11 @@ import os
 import secrets
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,9 @@ from bench.contender import (
 )
 from bench.figures import Results
 from bench.library import eventsourcing_per_second
-from bench.machine import cache_directory
+from bench.machine import cache_directory, started
 from bench.measure import install
-from bench.server import Server
+from bench.server import Person, Server
 from scripts.sandbox_wechat import openid_of
 from tests.conftest import Sandbox
 
@@ -147,3 +150,23 @@ def test_what_cannot_be_installed_is_left_out_and_the_rest_is_not(
     assert "pip install failed" in results.left_out["eventsourcing"]
     with pytest.raises(NotInstalled):
         installed(EVENTSOURCING, tmp_path / "cache")
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed: apt-get install wrk")
+def test_a_run_too_short_for_an_answer_is_made_again_for_longer(tmp_path: Path) -> None:
+    class Slow(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            time.sleep(0.5)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as slow, started(["sleep", "60"]) as process:
+        threading.Thread(target=slow.serve_forever, daemon=True).start()
+        server = Server("slow", (), slow.server_port, process, tmp_path, tmp_path / "log")
+        server.api_key = API_KEY
+        server.live_with({"everybody": [Person("u", "openid", "token")]}, tmp_path)
+        assert server.load("credit", 0.1, 1).duration_us > 300_000
+        slow.shutdown()
