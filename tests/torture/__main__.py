@@ -1,0 +1,108 @@
+"""What `scripts/torture` runs: rounds of every part in turn until the time is up, and the verdict."""
+
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from secrets import token_hex
+from tempfile import mkdtemp
+from typing import Final
+
+import click
+
+from tests.torture.parts import PARTS
+from tests.torture.round import CannotRun, Round
+
+_ROUND_S: Final = 15.0
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--minutes", type=click.FloatRange(0, 24 * 60), default=5, help="How long (5).")
+@click.option("--seed", default=lambda: token_hex(4), help="Where all chance comes from; printed (a new one).")
+@click.option(
+    "--part", "names", multiple=True, type=click.Choice(list(PARTS)), help="This part alone; may be repeated."
+)
+@click.option(
+    "--round", "number", type=click.IntRange(1), help="This round of the part alone: a failure again."
+)
+@click.option(
+    "--scratch",
+    default=Path("/var/tmp"),
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Where the rounds have their data; that of a failed one is kept (/var/tmp).",
+)
+def main(minutes: float, seed: str, names: tuple[str, ...], number: int | None, scratch: Path) -> None:
+    """Try to lose a credit: real services, real files, real clients, and faults at random moments.
+
+    Runs rounds of every part in turn until the time is up, and prints what was done, what the clients were
+    told, and the verdict. Ends with status 1 when a promise was broken; the history and the data of that round
+    are kept, and the command that runs it again is printed. What is promised: docs/reliability.md.
+
+    \b
+    Examples:
+      scripts/torture                                     five minutes of everything
+      scripts/torture --part power-cut --minutes 30
+      scripts/torture --seed 5f1c --part power-cut --round 3    a round that failed, again
+    """
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, lambda number, _: sys.exit(128 + number))
+    sys.exit(run(seed, minutes * 60, names or tuple(PARTS), number, scratch))
+
+
+def run(seed: str, seconds: float, names: tuple[str, ...], number: int | None, scratch: Path) -> int:
+    """All of it; the exit status."""
+    click.echo(f"seed {seed}")
+    deadline = time.monotonic() + seconds
+    tallies: dict[str, Counter[str]] = {}
+    left_out: dict[str, str] = {}
+    broken = 0
+    at = number or 1
+    while at == (number or 1) or (number is None and time.monotonic() < deadline):
+        for name in names:
+            if name in left_out or (at > 1 and number is None and time.monotonic() >= deadline):
+                continue
+            begun = time.monotonic()
+            directory = Path(mkdtemp(prefix=f"torture-{name}-{at}-", dir=scratch))
+            part = Round(f"{seed}/{name}/{at}", directory, _ROUND_S)
+            try:
+                PARTS[name](part)
+            except CannotRun as why:
+                left_out[name] = str(why)
+                shutil.rmtree(directory)
+                continue
+            except BaseException:
+                click.echo(f"{name} {at}: ended by an error. {_again(seed, name, at, directory)}", err=True)
+                raise
+            tallies.setdefault(name, Counter({"rounds": 0})).update(part.tally + Counter({"rounds": 1}))
+            told = ", ".join(f"{count:,} {what}" for what, count in part.tally.items())
+            click.echo(f"{name} {at}: {told} ({time.monotonic() - begun:.0f} s)", err=True)
+            if part.broken:
+                broken += len(part.broken)
+                for promise in part.broken[:20]:
+                    click.echo(f"  BROKEN: {promise}")
+                click.echo(f"  {_again(seed, name, at, directory)}")
+            else:
+                shutil.rmtree(directory)
+        at += 1
+    _report(tallies, left_out, broken)
+    return 1 if broken else 0
+
+
+def _again(seed: str, name: str, number: int, directory: Path) -> str:
+    return f"Again: scripts/torture --seed {seed} --part {name} --round {number}. Kept: {directory}"
+
+
+def _report(tallies: dict[str, Counter[str]], left_out: dict[str, str], broken: int) -> None:
+    for name, tally in tallies.items():
+        click.echo(f"\n{name}")
+        for what, count in tally.items():
+            click.echo(f"  {count:>10,} {what}")
+    for name, why in left_out.items():
+        click.echo(f"\n{name} was NOT run: {why}")
+    click.echo(f"\n{broken} promises were broken." if broken else "\nNo promise was broken.")
+
+
+if __name__ == "__main__":
+    main(prog_name="scripts/torture")

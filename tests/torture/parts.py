@@ -1,0 +1,7 @@
+"""The kinds of faults, in the order of the first round of each."""
+
+from typing import Final
+
+from tests.torture.round import Part
+
+PARTS: Final[dict[str, Part]] = {}

@@ -1,0 +1,50 @@
+"""One round of one part: what it may use, and what it found."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import msgspec
+
+HISTORY: Final = "history.jsonl"
+
+
+class CannotRun(Exception):
+    """A part needs what this machine lacks; the message says what, and how to get it."""
+
+
+class Round:
+    """What a part is given: chance that comes from the seed, an empty directory, and a time to be done in.
+
+    `tally` is what was done, by name in the plural: what clients were told (`acknowledged`, `refused`,
+    `unknown`), and each kind of fault (`workers killed`, `power cuts`). `broken` is every promise that was
+    seen broken, in sentences that name what was lost: one is a defect.
+    """
+
+    def __init__(self, seed: str, directory: Path, seconds: float) -> None:
+        self.random = Random(seed)
+        self.directory = directory
+        self.tally: Counter[str] = Counter()
+        self.broken: list[str] = []
+        self._deadline = time.monotonic() + seconds
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up: begin nothing new."""
+        return time.monotonic() >= self._deadline
+
+    def expect(self, holds: bool, promise: str) -> None:
+        """Note that `promise` is broken unless it `holds`; the round goes on."""
+        if not holds:
+            self.broken.append(promise)
+
+    def record(self, **entry: object) -> None:
+        """Add a line to the history of this round, which is kept where a promise was broken."""
+        with (self.directory / HISTORY).open("ab") as history:
+            history.write(msgspec.json.encode(entry) + b"\n")
+
+
+Part = Callable[[Round], None]
