@@ -1,7 +1,6 @@
-"""The product's app with two benchmark-only routes beside its own; the benchmark runs it, nothing else does.
+"""The product's app with benchmark-only routes beside its own; the benchmark runs it, nothing else does.
 
-The hello-world routes are what the product's are measured against, so they go through the same middleware
-and read the same body.
+They are what the product's are measured against, so they go through the same middleware and read the same body.
 """
 
 from typing import Any, Final
@@ -15,6 +14,7 @@ from api.incoming import GrantBody
 from api.logs import configure_logs
 from api.service import Service
 from api.settings import read_settings
+from bench.floor import BareGrants, Lookups
 
 _grant_body: Final = msgspec.json.Decoder(GrantBody)
 
@@ -35,6 +35,9 @@ class Hello:
 def from_environment() -> AnswerTheSilent:
     """What gunicorn loads in place of `api.app:from_environment()`."""
     configure_logs()
-    app: falcon.asgi.App[Any, Any] = create_app(Service(read_settings()))
+    service = Service(read_settings())
+    app: falcon.asgi.App[Any, Any] = create_app(service)
     app.add_route("/bench/hello", Hello())
+    app.add_route("/bench/lookups", Lookups(service))
+    app.add_route("/bench/rows", BareGrants(service))
     return AnswerTheSilent(app)

@@ -57,22 +57,33 @@ def grants_per_second(directory: Path, batch: int, seconds: float) -> float:
         _remove(path)
 
 
-def inserts_per_second(directory: Path, batch: int, seconds: float) -> float:
-    """The rows of those grants, an event and its account each, so many a transaction; all are made before."""
+def inserts_per_second(directory: Path, batch: int, seconds: float, *, guarded: bool = False) -> float:
+    """The rows of those grants, an event and its account each, so many a transaction; all are made before.
+
+    `guarded` is into the tables of a ledger, whose checks and triggers look at each of them.
+    """
     event, account = _a_grant(directory)
     path = directory / "bare.db"
+    if guarded:
+        schema.create(path, "wxbench")
     tables = BareTables(path)
     try:
 
         def write(first: int) -> Callable[[], None]:
             numbers = range(first, first + batch)
             places = [(_OPENIDS[n % ACCOUNTS], n // ACCOUNTS + 1) for n in numbers]
-            events = [
-                event_values(event, openid, version, f"key{n}")
+            rows = [
+                (event_values(event, openid, version, f"key{n}"), account_values(account, openid, version))
                 for n, (openid, version) in zip(numbers, places, strict=True)
             ]
-            accounts = [account_values(account, openid, version) for openid, version in places]
-            return lambda: tables.write(events, accounts)
+
+            def commit() -> None:
+                tables.begin()
+                for pair in rows:
+                    tables.add(pair)
+                tables.commit()
+
+            return commit
 
         return _rate(write, batch, seconds)
     finally:

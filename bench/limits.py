@@ -12,15 +12,15 @@ from typing import Final
 
 from ledger.events import Recorded
 from ledger.projection import COLUMNS, Row
-from ledger.sqlite import Connection, connect
+from ledger.sqlite import WritableFile, connect
 
 # The tables of the ledger with their keys and unique indexes, without its checks and triggers.
 _TABLES: Final = (
-    "CREATE TABLE event (position INTEGER PRIMARY KEY, openid TEXT NOT NULL, version INTEGER NOT NULL,"
-    " type TEXT NOT NULL, data TEXT NOT NULL, credit INTEGER NOT NULL, key TEXT, fingerprint BLOB,"
-    " recorded_at INTEGER NOT NULL, hash BLOB NOT NULL, UNIQUE (openid, version)) STRICT",
-    "CREATE UNIQUE INDEX event_key ON event (openid, key) WHERE key IS NOT NULL",
-    f"CREATE TABLE account ({', '.join(COLUMNS)}, openid TEXT PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS event (position INTEGER PRIMARY KEY, openid TEXT NOT NULL,"
+    " version INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL, credit INTEGER NOT NULL, key TEXT,"
+    " fingerprint BLOB, recorded_at INTEGER NOT NULL, hash BLOB NOT NULL, UNIQUE (openid, version)) STRICT",
+    "CREATE UNIQUE INDEX IF NOT EXISTS event_key ON event (openid, key) WHERE key IS NOT NULL",
+    f"CREATE TABLE IF NOT EXISTS account ({', '.join(COLUMNS)}, openid TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 _INSERT: Final = (
     "INSERT INTO event (openid, version, type, data, credit, key, fingerprint, recorded_at, hash)"
@@ -28,34 +28,45 @@ _INSERT: Final = (
 )
 _PLACES: Final = ", ".join("?" * (len(COLUMNS) + 1))
 _REPLACE: Final = f"INSERT OR REPLACE INTO account ({', '.join(COLUMNS)}, openid) VALUES ({_PLACES})"
-# Those that a replay reads.
+# The look-ups of one row by its key that a read of credit, and any request with an API key, cannot do without.
+FIND_SESSION: Final = "SELECT openid FROM session WHERE token_hash = ?"
+FIND_CREDIT: Final = "SELECT credit FROM account WHERE openid = ?"
+FIND_KEY: Final = "SELECT scopes FROM api_key WHERE key_hash = ?"
+# The columns that a replay reads.
 _SCAN: Final = "SELECT position, openid, version, type, data, credit, recorded_at, hash FROM event NOT INDEXED"
 _AT_ONCE: Final = 10_000
 
-EventValues = tuple[object, ...]
+# The columns of an event or an account, and both rows of a grant.
+Values = tuple[object, ...]
+Rows = tuple[Values, Values]
 
 
-class BareTables:
-    """A file with the ledger's rows and nothing of the ledger: the least that a durable batch costs."""
+class BareTables(WritableFile):
+    """The rows of the ledger and no more: what a durable batch of them costs at the least.
+
+    In a new file without the ledger's checks and triggers, in a ledger with them.
+    """
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
-        self._connection: Connection = connect(path)
+        super().__init__(connect(path), path.name)
+        self._rows: list[Rows] = []
         for statement in _TABLES:
-            self._connection.execute(statement)
+            self.connection.execute(statement)
 
-    def write(self, events: list[EventValues], accounts: list[EventValues]) -> None:
-        """One transaction, on disk when this returns."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(_INSERT, events)
-        self._connection.executemany(_REPLACE, accounts)
-        self._connection.execute("COMMIT")
+    def add(self, rows: Rows) -> None:
+        """Have them written by the next commit."""
+        self._rows.append(rows)
 
-    def close(self) -> None:
-        self._connection.close()
+    def commit(self) -> None:
+        events, accounts = zip(*self._rows, strict=True)
+        self._rows.clear()
+        self.connection.executemany(_INSERT, events)
+        self.connection.executemany(_REPLACE, accounts)
+        super().commit()
 
 
-def event_values(row: Recorded, openid: str, version: int, key: str) -> EventValues:
+def event_values(row: Recorded, openid: str, version: int, key: str) -> Values:
     """The columns of `row`, as another event of another account."""
     return (
         openid, version, row.type, row.data.decode(), row.credit, key, row.fingerprint, row.recorded_at_us,
@@ -63,7 +74,7 @@ def event_values(row: Recorded, openid: str, version: int, key: str) -> EventVal
     )  # fmt: skip
 
 
-def account_values(row: Row, openid: str, version: int) -> EventValues:
+def account_values(row: Row, openid: str, version: int) -> Values:
     return (version, os.urandom(32), *row[2:], openid)
 
 

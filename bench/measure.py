@@ -21,10 +21,14 @@ from bench.server import Load, Server, wrk
 from scripts import sandbox_wechat
 
 LIMIT: Final = "limit"
+FLOOR: Final = "floor"
 HEAD: Final = ("credit", "grant")
 OTHER: Final = ("login", "login-cold", "spend", "hold", "page", "mixed")
-# What the product's own app does at the least in the place of that work.
-_HELLO: Final = {"credit": "hello-get", "grant": "hello-post"}
+# What the product's own app does in the place of that work: nothing, and the least.
+_BOUNDS: Final = {
+    "credit": {LIMIT: "hello-get", FLOOR: "lookups"},
+    "grant": {LIMIT: "hello-post", FLOOR: "rows"},
+}
 
 
 class Turn(NamedTuple):
@@ -49,8 +53,10 @@ class Stage:
         """Those of a work next to each other, the limit first: what is compared shares the machine's mood."""
         found = []
         for work in works:
-            if work in _HELLO:
-                found.append(Turn(work, LIMIT, partial(self._product.load, _HELLO[work])))
+            found += [
+                Turn(work, bound, partial(self._product.load, route))
+                for bound, route in _BOUNDS.get(work, {}).items()
+            ]
             if work == "login":
                 found.append(Turn(work, LIMIT, self._ask_wechat))
             found += [
@@ -93,7 +99,7 @@ class Stage:
         try:
             return turn.run(seconds, connections)
         except Failed as failure:
-            if turn.contender in (PRODUCT, LIMIT):
+            if turn.contender in (PRODUCT, LIMIT, FLOOR):
                 raise
             self._failed.add(place)
             self._results.failures.append(f"{turn.contender}: {failure.message}")
@@ -207,8 +213,10 @@ def _measure_library(directory: Path, plan: Plan, cache: Path, results: Results)
     for _ in range(rounds):
         for batch in plan.batches:
             limit = library.inserts_per_second(directory, batch, seconds)
+            floor = library.inserts_per_second(directory, batch, seconds, guarded=True)
             ours = library.grants_per_second(directory, batch, seconds)
             results.into("library-grant", LIMIT, batch, "/s").values.append(limit)
+            results.into("library-grant", FLOOR, batch, "/s").values.append(floor)
             results.into("library-grant", PRODUCT, batch, "/s").values.append(ours)
             if "eventsourcing" not in results.left_out:
                 try:

@@ -35,7 +35,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 FULL: Final = Plan(
-    head=(5, 2.5),
+    head=(5, 2.0),
     other=(3, 2.0),
     sweep=(1, 1.5),
     library=(3, 1.5),

@@ -15,7 +15,7 @@ from bench.product import PRODUCT
 from bench.report import CONTENDERS, TITLES, number
 
 # Each is told from the others, and from the ground, on white and on black.
-_COLOURS: Final = ("#8b949e", "#2f81f7", "#bf8700", "#3fa34d", "#bc4cc4", "#d1553f")
+_COLOURS: Final = ("#8b949e", "#39a0a0", "#2f81f7", "#bf8700", "#3fa34d", "#bc4cc4", "#d1553f")
 _STYLE: Final = (
     ":root{color:#1f2328}@media(prefers-color-scheme:dark){:root{color:#e6edf3}}"
     "text{fill:currentColor;font:12px system-ui,sans-serif}.title{font-size:15px;font-weight:600}"

@@ -23,7 +23,8 @@ from scripts import sandbox_wechat
 
 PRODUCT: Final = "ledger"
 WORKS: Final = (
-    "hello-get", "credit", "hello-post", "grant", "login", "login-cold", "spend", "hold", "page", "mixed",
+    "hello-get", "lookups", "credit", "hello-post", "rows", "grant", "login", "login-cold", "spend", "hold",
+    "page", "mixed",
 )  # fmt: skip
 _CREDIT: Final = COLUMNS.index("credit")
 # The events by which the log shows each kind of request.

@@ -10,7 +10,7 @@ import click
 from bench.figures import Figures, Results
 from bench.growth import WORKS as GROWTH_WORKS
 from bench.growth import growth_work
-from bench.measure import LIMIT
+from bench.measure import FLOOR, LIMIT
 from bench.plan import CONNECTIONS
 from bench.product import PRODUCT
 from bench.targets import targets
@@ -18,7 +18,7 @@ from bench.targets import targets
 BEGIN: Final = "<!-- bench:begin -->"
 END: Final = "<!-- bench:end -->"
 PLOTS: Final = ("rates", "connections", "growth", "latency")
-CONTENDERS: Final = (LIMIT, PRODUCT, "express-memory", "express-sqlite", "fastapi", "eventsourcing")
+CONTENDERS: Final = (LIMIT, FLOOR, PRODUCT, "express-memory", "express-sqlite", "fastapi", "eventsourcing")
 TITLES: Final = {
     "credit": "`GET /credit`",
     "grant": "durable grant",
@@ -121,8 +121,11 @@ def _side_by_side(results: Results) -> str:
         [TITLES[work], *(_cell(results.find(work, name, CONNECTIONS), latency=True) for name in who)]
         for work in works
     ]
-    limit = "\nlimit: hello world in the product's own app; for a login, the stand-in for WeChat alone.\n"
-    return table(["", *who], rows) + limit
+    bounds = (
+        "\nlimit: hello world in the product's own app; for a login, the stand-in for WeChat alone."
+        " floor: in the same app the look-ups of that work, or its rows on disk, and nothing else.\n"
+    )
+    return table(["", *who], rows) + bounds
 
 
 def _by_connections(results: Results) -> str:
@@ -205,7 +208,7 @@ def _conditions(results: Results) -> str:
 def readme(results: Results, file_name: str) -> str:
     """The short table of a README, and the circumstances under it."""
     words = LANGUAGES[file_name]
-    who = CONTENDERS[:-1]
+    who = [name for name in CONTENDERS if name not in (FLOOR, "eventsourcing")]
     names = [words["limit"] if name == LIMIT else name for name in who]
     rows = [
         [f"`{work}`", *(_cell(results.find(work, name, CONNECTIONS)) for name in who)]

@@ -4,7 +4,7 @@
 -- Requests are made here for every contender, so the load generator's own work is the same for those compared.
 local all, threads = {}, 0
 no_token = 0
-sent = { grant = 0, spend = 0, hold = 0, capture = 0, register = 0 }
+sent = { grant = 0, rows = 0, spend = 0, hold = 0, capture = 0, register = 0 }
 
 function setup(thread)
     thread:set("number", threads)
@@ -34,10 +34,11 @@ function init(args)
     local host = wrk.headers["Host"]
     local authorized = { Host = host, Authorization = "Bearer " .. key }
     local posted = { Host = host, Authorization = "Bearer " .. key, ["Content-Type"] = "application/json" }
+    local credit = work == "lookups" and "/bench/lookups" or "/credit"
     for line in io.lines(people) do
         local user, openid, token = line:match("(%S+) (%S+) (%S+)")
         users[#users + 1], openids[#openids + 1], tokens[#tokens + 1] = user, openid, token
-        credits[#credits + 1] = wrk.format("GET", "/credit?token=" .. token)
+        credits[#credits + 1] = wrk.format("GET", credit .. "?token=" .. token)
     end
     -- Each thread starts elsewhere, so that two do not walk through the same people side by side.
     local place = number * math.floor(#users / 2)
@@ -64,6 +65,8 @@ function init(args)
             return wrk.format("POST", "/bench/hello", posted, '{"amount":1,"reason":"benchmark"}')
         end,
         credit = function() return credits[place] end,
+        lookups = function() return credits[place] end,
+        rows = function() return write("rows", "/bench/rows") end,
         grant = function() return write("grant", account("grants")) end,
         spend = function() return write("spend", account("spends")) end,
         login = function() return login(users[place]) end,

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 from xml.etree import ElementTree
@@ -28,6 +29,8 @@ from bench.product import PRODUCT, Product
 from bench.report import BEGIN, END
 from bench.server import Load
 from bench.targets import targets
+from ledger.sqlite import connect
+from tests.backend import new_key
 from tests.conftest import ROOT, Service
 
 SMALL = Plan(
@@ -198,5 +201,17 @@ def test_the_routes_of_the_benchmark_are_in_no_other_app(
     assert requests.post(f"{measured.url}/bench/hello", json=grant, timeout=5).json() == {"hello": "world"}
     assert requests.get(f"{measured.url}/bench/hello", timeout=5).json() == {"hello": "world"}
     assert requests.post(f"{measured.url}/bench/hello", json={"amount": 7}, timeout=5).status_code == 422
+
+    token = measured.login("alice")
+    looked_up = requests.get(f"{measured.url}/bench/lookups", {"token": token}, timeout=5)
+    assert looked_up.json() == measured.credit(token) == {"credit": 100}
+    assert requests.post(f"{measured.url}/bench/rows", json=grant, timeout=5).status_code == 401
+    headers = {"Authorization": f"Bearer {new_key(measured, 'grant')}", "Idempotency-Key": "k1"}
+    assert (
+        requests.post(f"{measured.url}/bench/rows", json=grant, headers=headers, timeout=5).status_code == 201
+    )
+    with closing(connect(measured.data / "bench.db", read_only=True)) as rows:
+        assert rows.execute("SELECT type, credit, key FROM event").fetchall() == [("CreditGranted", 7, "k1")]
+        assert rows.execute("SELECT credit, granted FROM account").fetchall() == [(7, 7)]
 
     assert requests.post(f"{service.url}/bench/hello", json=grant, timeout=5).status_code == 404

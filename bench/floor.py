@@ -1,0 +1,91 @@
+"""The floor of two works: the least that any code does for them in this app, if it keeps no account in memory.
+
+Hello world does nothing. What lies between it and the floor is SQLite's share; what lies between the floor and
+the product's own routes is what the product does besides: decide, chain, sign, answer, and check before it.
+"""
+
+import os
+from hashlib import sha256
+from itertools import count
+from typing import Any, Final
+
+import falcon.asgi
+import msgspec
+
+from api.bodies import read_json
+from api.group_commit import GroupCommit
+from api.incoming import GrantBody
+from api.service import Service
+from bench.limits import FIND_CREDIT, FIND_KEY, FIND_SESSION, BareTables, Rows
+from ledger.committer import Committer, microseconds_now
+from ledger.schema import open_ledger
+from ledger.sqlite import Connection, turnstile_path
+
+_grant_body: Final = msgspec.json.Decoder(GrantBody)
+_ACCOUNTS: Final = 1000
+_FACTS: Final = '{"actor":"key:0123456789ab","amount":1,"reason":"benchmark"}'
+
+
+class Lookups:
+    """`/bench/lookups`: whose token it is and what that person has, each one look-up."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._ledger: Connection | None = None
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        if self._ledger is None:  # in the worker, behind the fork
+            self._ledger = open_ledger(self._service.settings.ledger_path, read_only=True)
+        digest = _digest(req.get_param("token"))
+        (openid,) = self._service.sessions.execute(FIND_SESSION, (digest,)).fetchone()
+        (credit,) = self._ledger.execute(FIND_CREDIT, (openid,)).fetchone()
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = msgspec.json.encode({"credit": credit})
+
+
+class BareGrants:
+    """`/bench/rows`: whose key it is, and the rows of a grant, on disk when it answers.
+
+    They are committed as the product's are, in groups, by one process at a time. Nothing is looked up for them,
+    decided, hashed or signed, and the file is no ledger.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._commits: GroupCommit[Rows, Any] | None = None
+        self._numbers = count()
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        key_hash = _digest((req.get_header("Authorization") or "").removeprefix("Bearer "))
+        if self._service.sessions.execute(FIND_KEY, (key_hash,)).fetchone() is None:
+            raise falcon.HTTPUnauthorized
+        grant = await read_json(req, _grant_body)
+        number = next(self._numbers)
+        await self._started().submit(_rows_of(number, grant.amount, req.get_header("Idempotency-Key") or ""))
+        resp.status = falcon.HTTP_201
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = msgspec.json.encode({"version": number})
+
+    def _started(self) -> GroupCommit[Rows, Any]:
+        if self._commits is None:
+            path = self._service.settings.data / "bench.db"
+            committer = Committer(lambda: BareTables(path), BareTables.add, turnstile_path(path))
+            self._commits = GroupCommit("bench", committer, lambda: None)
+        return self._commits
+
+
+def _rows_of(number: int, amount: int, key: str) -> Rows:
+    """Of the size of a grant's; versions tell apart what the workers wrote, and have gaps."""
+    openid, version, now_us, digest = (
+        f"o{number % _ACCOUNTS:027}",
+        (os.getpid() << 32) + number,
+        microseconds_now(),
+        _digest(key),
+    )
+    event = (openid, version, "CreditGranted", _FACTS, amount, key, digest, now_us, digest)
+    account = (version, digest, now_us, now_us, amount, 0, amount, *(0,) * 6, None, None, None, openid)
+    return event, account
+
+
+def _digest(text: str | None) -> bytes:
+    return sha256((text or "").encode()).digest()
