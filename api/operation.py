@@ -49,11 +49,13 @@ class Parameter(msgspec.Struct, frozen=True):
         return value
 
     def _header(self, req: falcon.asgi.Request) -> str | None:
+        text = req.get_header(self.name)
         # Falcon joins what came as several headers with commas, and a key may have one of its own.
-        name = self.name.lower().encode()
-        if [given for given, _ in req.scope["headers"]].count(name) > 1:
-            raise Problem(400, "invalid-parameter", f"{self.name} may be given once.")
-        return req.get_header(self.name)
+        if text is not None and "," in text:
+            name = self.name.lower().encode()
+            if [given for given, _ in req.scope["headers"]].count(name) > 1:
+                raise Problem(400, "invalid-parameter", f"{self.name} may be given once.")
+        return text
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -184,16 +186,18 @@ _INTEGER: Final = re.compile("[1-9][0-9]{0,15}")
 # Of these two, what is checked is what the document says.
 _KEY: Final = r"^[\x21-\x7e]{1,255}$"
 _ETAG: Final = '^"[1-9][0-9]{0,14}"$'
+_is_key: Final = re.compile(_KEY).fullmatch
+_is_etag: Final = re.compile(_ETAG).fullmatch
 
 
 def _key(text: str) -> str | None:
     if len(text) >= 2 and text[0] == text[-1] == '"' and not {'"', "\\"} & set(text[1:-1]):
         text = text[1:-1]  # draft-ietf-httpapi-idempotency-key-header: a quoted string of structured fields
-    return text if re.fullmatch(_KEY, text) else None
+    return text if _is_key(text) else None
 
 
 def _etag(text: str) -> int | None:
-    return int(text[1:-1]) if re.fullmatch(_ETAG, text) else None
+    return int(text[1:-1]) if _is_etag(text) else None
 
 
 def integer(most: int) -> Callable[[str], int | None]:
