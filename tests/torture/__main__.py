@@ -12,6 +12,7 @@ from typing import Final
 
 import click
 
+from tests.torture.guards import GUARDS, without_each
 from tests.torture.parts import PARTS
 from tests.torture.round import CannotRun, Round
 
@@ -27,13 +28,25 @@ _ROUND_S: Final = 15.0
 @click.option(
     "--round", "number", type=click.IntRange(1), help="This round of the part alone: a failure again."
 )
+@click.option("--stop", is_flag=True, help="End with the first round in which a promise is broken.")
+@click.option(
+    "--guards", is_flag=True, help="Show that each fault bites: the suite without each guard in turn."
+)
 @click.option(
     "--scratch",
     default=Path("/var/tmp"),
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Where the rounds have their data; that of a failed one is kept (/var/tmp).",
 )
-def main(minutes: float, seed: str, names: tuple[str, ...], number: int | None, scratch: Path) -> None:
+def main(
+    minutes: float,
+    seed: str,
+    names: tuple[str, ...],
+    number: int | None,
+    stop: bool,
+    guards: bool,
+    scratch: Path,
+) -> None:
     """Try to lose a credit: real services, real files, real clients, and faults at random moments.
 
     Runs rounds of every part in turn until the time is up, and prints what was done, what the clients were
@@ -45,13 +58,29 @@ def main(minutes: float, seed: str, names: tuple[str, ...], number: int | None, 
       scripts/torture                                     five minutes of everything
       scripts/torture --part power-cut --minutes 30
       scripts/torture --seed 5f1c --part power-cut --round 3    a round that failed, again
+      scripts/torture --guards                            the product without each guard: all must fail
     """
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, lambda number, _: sys.exit(128 + number))
-    sys.exit(run(seed, minutes * 60, names or tuple(PARTS), number, scratch))
+    if guards:
+        sys.exit(remove_guards(seed, names, scratch))
+    sys.exit(run(seed, minutes * 60, names or tuple(PARTS), number, scratch, stop=stop))
 
 
-def run(seed: str, seconds: float, names: tuple[str, ...], number: int | None, scratch: Path) -> int:
+def remove_guards(seed: str, names: tuple[str, ...], scratch: Path) -> int:
+    """A line of a table for each guard of those parts; the exit status, 1 where one was not missed."""
+    chosen = tuple(guard for guard in GUARDS if not names or guard.part in names)
+    status = 0
+    click.echo("| guard | part | what was found without it |\n| --- | --- | --- |")
+    for guard, said in without_each(chosen, seed, scratch):
+        click.echo(f"| {guard.name} | {guard.part} | {said or '**nothing**'} |")
+        status |= said is None
+    return status
+
+
+def run(
+    seed: str, seconds: float, names: tuple[str, ...], number: int | None, scratch: Path, *, stop: bool = False
+) -> int:
     """All of it; the exit status."""
     click.echo(f"seed {seed}")
     deadline = time.monotonic() + seconds
@@ -83,6 +112,8 @@ def run(seed: str, seconds: float, names: tuple[str, ...], number: int | None, s
                 for promise in part.broken[:20]:
                     click.echo(f"  BROKEN: {promise}")
                 click.echo(f"  {_again(seed, name, at, directory)}")
+                if stop:
+                    return 1
             else:
                 shutil.rmtree(directory)
         at += 1

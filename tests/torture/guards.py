@@ -1,0 +1,90 @@
+"""The guards of the product, each with the fault that finds it gone: `scripts/torture --guards` removes one at a time
+from a copy of the checkout and runs that part of the suite there, which must fail."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, NamedTuple
+
+from tests.conftest import ROOT
+
+_FOLDERS: Final = ("ledger", "api", "scripts", "tests")
+_TIMEOUT_S: Final = 600
+_BROKEN: Final = re.compile(r"^ *BROKEN: (.+)$", re.MULTILINE)
+
+
+class Guard(NamedTuple):
+    """What is guarded, in words; the text in `file` that does it, once there; what stands in its place when it is
+    removed; and the part of the suite that must then find a promise broken."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    part: str
+    minutes: float = 1.0
+
+
+class Failed(NamedTuple):
+    """What the suite said with a guard removed; None where it found nothing."""
+
+    guard: Guard
+    said: str | None
+
+
+GUARDS: Final[tuple[Guard, ...]] = ()
+
+
+def without_each(guards: tuple[Guard, ...], seed: str, scratch: Path) -> Iterator[Failed]:
+    """Run the suite without each guard in turn."""
+    for guard in guards:
+        with TemporaryDirectory(prefix="torture-guard-", dir=scratch) as name:
+            checkout = Path(name) / "checkout"
+            for folder in _FOLDERS:
+                shutil.copytree(
+                    ROOT / folder,
+                    checkout / folder,
+                    ignore=shutil.ignore_patterns("node_modules", "__pycache__"),
+                )
+            path = checkout / guard.file
+            path.write_text(removed(path.read_text(), guard))
+            yield Failed(guard, _said(checkout, guard, seed, Path(name)))
+
+
+def removed(text: str, guard: Guard) -> str:
+    """The text of the guard's file without the guard; raises ValueError unless it is there once."""
+    if text.count(guard.old) != 1:
+        raise ValueError(f"{guard.file} has the guard {text.count(guard.old)} times, not once: {guard.name}")
+    return text.replace(guard.old, guard.new)
+
+
+def _said(checkout: Path, guard: Guard, seed: str, scratch: Path) -> str | None:
+    options = [
+        "--stop",
+        "--part",
+        guard.part,
+        "--minutes",
+        str(guard.minutes),
+        "--seed",
+        seed,
+        "--scratch",
+        str(scratch),
+    ]
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "tests.torture", *options],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    found = _BROKEN.search(process.stdout)
+    if found is not None:
+        return found.group(1)
+    return None if process.returncode == 0 else process.stderr.strip().rpartition("\n")[2]
