@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from math import ceil
 from statistics import median
+from typing import Final
 
 import msgspec
+
+# In the place of a contender: what the machine and the app allow, and the least that the work takes in the app.
+LIMIT: Final = "limit"
+FLOOR: Final = "floor"
 
 
 class Figures(msgspec.Struct):

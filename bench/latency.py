@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Final
 
-from bench.figures import Results, percentile
+from bench.figures import LIMIT, Results, percentile
 from bench.machine import Failed, credit_ledger, run_to_end
 from bench.open_loop import Exchange, exchange, get, poisson, post
 from bench.plan import CONNECTIONS, Plan
@@ -19,6 +19,7 @@ _WRITES_BESIDE: Final = 0.1
 _HALF: Final = 0.5
 # Enough that a request hardly ever waits for one to be free.
 _CONNECTIONS: Final = 200
+_HELLO: Final = "/bench/hello"
 
 
 def measure_latency(product: Product, plan: Plan, results: Results) -> None:
@@ -27,32 +28,34 @@ def measure_latency(product: Product, plan: Plan, results: Results) -> None:
     if reads is None or writes is None:
         raise Failed("the open loops need the closed loops' figures")
     rounds, seconds = plan.latency
+    rates = reads.median * _READS, writes.median * _WRITES_BESIDE
     for number in range(rounds):
-        both = _reads_and_writes(
-            product, reads.median * _READS, writes.median * _WRITES_BESIDE, seconds, number
-        )
-        for work, exchanges in zip(("read-while-writing", "write-beside-reads"), both, strict=True):
-            _record(work, exchanges, seconds, results)
+        for who in (LIMIT, PRODUCT):
+            both = _reads_and_writes(product, who, rates, seconds, number)
+            for work, exchanges in zip(("read-while-writing", "write-beside-reads"), both, strict=True):
+                _record(work, who, exchanges, seconds, results)
         with _sealing_and_auditing(product):
             alone = _writes(product, writes.median * _HALF, seconds, f"half{number}")
-        _record("write-while-auditing", alone, seconds, results)
+        _record("write-while-auditing", PRODUCT, alone, seconds, results)
 
 
 def _reads_and_writes(
-    product: Product, reads_per_s: float, writes_per_s: float, seconds: float, number: int
+    product: Product, who: str, rates: tuple[float, float], seconds: float, number: int
 ) -> tuple[list[Exchange], list[Exchange]]:
-    """One generator for both, so that they come as one crowd would."""
-    asked = [get(f"/credit?token={token}") for token in product.tokens]
-    reads = [(due, False) for due in poisson(reads_per_s, seconds, 2 * number)]
-    writes = [(due, True) for due in poisson(writes_per_s, seconds, 2 * number + 1)]
+    """One generator for both, so that they come as one crowd would; for the limit each is a hello world."""
+    tokens = product.tokens
+    asked = [get(_HELLO)] if who == LIMIT else [get(f"/credit?token={token}") for token in tokens]
+    reads = [(due, False) for due in poisson(rates[0], seconds, 2 * number)]
+    writes = [(due, True) for due in poisson(rates[1], seconds, 2 * number + 1)]
     schedule = sorted(reads + writes)
     keys = count()
     requests = [
-        _grant(product, f"beside{number}", next(keys)) if is_write else asked[place % len(asked)]
+        _grant(product, f"beside{number}", next(keys), who) if is_write else asked[place % len(asked)]
         for place, (_, is_write) in enumerate(schedule)
     ]
     exchanges = exchange(product.port, [due for due, _ in schedule], requests, _CONNECTIONS)
-    product.count("grant", len(writes), len(writes))
+    if who == PRODUCT:
+        product.count("grant", len(writes), len(writes))
     found: tuple[list[Exchange], list[Exchange]] = ([], [])
     for each, (_, is_write) in zip(exchanges, schedule, strict=True):
         found[is_write].append(each)
@@ -61,16 +64,17 @@ def _reads_and_writes(
 
 def _writes(product: Product, per_s: float, seconds: float, name: str) -> list[Exchange]:
     schedule = list(poisson(per_s, seconds, len(name)))
-    requests = [_grant(product, name, place) for place in range(len(schedule))]
+    requests = [_grant(product, name, place, PRODUCT) for place in range(len(schedule))]
     exchanges = exchange(product.port, schedule, requests, _CONNECTIONS)
     product.count("grant", len(schedule), len(schedule))
     return exchanges
 
 
-def _grant(product: Product, name: str, number: int) -> bytes:
+def _grant(product: Product, name: str, number: int, who: str) -> bytes:
     openid = product.openids[number % len(product.openids)]
+    path = _HELLO if who == LIMIT else f"/v1/accounts/{openid}/grants"
     headers = {"authorization": f"Bearer {product.api_key}", "idempotency_key": f"{name}-{number}"}
-    return post(f"/v1/accounts/{openid}/grants", b'{"amount":1,"reason":"benchmark"}', **headers)
+    return post(path, b'{"amount":1,"reason":"benchmark"}', **headers)
 
 
 @contextmanager
@@ -99,12 +103,12 @@ def _sealing_and_auditing(product: Product) -> Iterator[None]:
         raise failures[0]
 
 
-def _record(work: str, exchanges: list[Exchange], seconds: float, results: Results) -> None:
+def _record(work: str, who: str, exchanges: list[Exchange], seconds: float, results: Results) -> None:
     wrong = [each for each in exchanges if not 200 <= each.status < 300]
     if wrong or not exchanges:
         raise Failed(f"{work}: {len(wrong)} of {len(exchanges)} answers other than 2xx: {wrong[:1]}")
     latencies = sorted(each.latency_s * 1e3 for each in exchanges)
-    figures = results.into(work, PRODUCT, 0, "/s")
+    figures = results.into(work, who, 0, "/s")
     figures.values.append(len(exchanges) / seconds)
     figures.p50_ms.append(percentile(latencies, 0.5))
     figures.p99_ms.append(percentile(latencies, 0.99))

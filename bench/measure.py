@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from bench import library
 from bench.contender import CONTENDERS, HTTP_CONTENDERS, Contender, NotInstalled, contending, installed
-from bench.figures import Results
+from bench.figures import FLOOR, LIMIT, Results
 from bench.growth import make_ledgers, measure_growth, measure_whole_logs
 from bench.latency import measure_latency
 from bench.limits import syncs_per_second
@@ -20,8 +20,6 @@ from bench.product import PRODUCT, Product, producing, restarting, wechat
 from bench.server import Load, Server, wrk
 from scripts import sandbox_wechat
 
-LIMIT: Final = "limit"
-FLOOR: Final = "floor"
 HEAD: Final = ("credit", "grant")
 OTHER: Final = ("login", "login-cold", "spend", "hold", "page", "mixed")
 # What the product's own app does in the place of that work: nothing, and the least.

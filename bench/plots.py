@@ -6,10 +6,9 @@ from statistics import median
 from typing import Final
 from xml.sax.saxutils import escape
 
-from bench.figures import Results
+from bench.figures import LIMIT, Results
 from bench.growth import WORKS as GROWTH_WORKS
 from bench.growth import growth_work
-from bench.measure import LIMIT
 from bench.plan import CONNECTIONS
 from bench.product import PRODUCT
 from bench.report import CONTENDERS, TITLES, number

@@ -2,9 +2,8 @@
 
 from typing import Final
 
-from bench.figures import Figures, Results, Target, ratios
+from bench.figures import LIMIT, Figures, Results, Target, ratios
 from bench.growth import WORKS, growth_work
-from bench.measure import LIMIT
 from bench.plan import CONNECTIONS
 from bench.product import PRODUCT
 from bench.whole_log import CHANGED

@@ -1,5 +1,7 @@
-"""The guards of the product, each with the fault that finds it gone: `scripts/torture --guards` removes one at a time
-from a copy of the checkout and runs that part of the suite there, which must fail."""
+"""The guards of the product, each with the part of the suite that finds it gone.
+
+`scripts/torture --guards` takes each in turn from a copy of the checkout and runs that part: it must fail.
+"""
 
 import os
 import re
@@ -19,8 +21,10 @@ _BROKEN: Final = re.compile(r"^ *BROKEN: (.+)$", re.MULTILINE)
 
 
 class Guard(NamedTuple):
-    """What is guarded, in words; the text in `file` that does it, once there; what stands in its place when it is
-    removed; and the part of the suite that must then find a promise broken."""
+    """A guard in words, the text of `file` that it is, and what stands there when it is removed.
+
+    The part of the suite named then must find a promise broken within so many minutes.
+    """
 
     name: str
     file: str
