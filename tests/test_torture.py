@@ -1,0 +1,97 @@
+"""The torture suite itself: chance from a seed, what is kept of a failure, and that no guard goes unmissed."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.torture.__main__ import run
+from tests.torture.guards import GUARDS, Guard, removed
+from tests.torture.parts import PARTS
+from tests.torture.round import HISTORY, CannotRun, Part, Round
+
+
+@pytest.fixture
+def have_part(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Part], None]:
+    """Adds a part to the suite, or puts another in the place of one."""
+    return lambda name, part: monkeypatch.setitem(PARTS, name, part)
+
+
+def test_a_round_has_the_same_chance_again(have_part: Callable[[str, Part], None], tmp_path: Path) -> None:
+    drawn: list[float] = []
+    have_part("draw", lambda part: drawn.append(part.random.random()))
+    assert run("seed", 0.05, ("draw",), None, tmp_path) == 0
+    assert len(set(drawn)) == len(drawn) > 2
+    first = drawn[:3]
+    drawn.clear()
+    assert run("seed", 0, ("draw",), 3, tmp_path) == 0
+    assert drawn == first[2:]
+    drawn.clear()
+    run("another", 0, ("draw",), None, tmp_path)
+    assert drawn != first[:1]
+
+
+def test_a_broken_promise_is_told_and_its_round_kept(
+    have_part: Callable[[str, Part], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lose(part: Round) -> None:
+        part.tally["acknowledged"] += 2
+        part.record(told="acknowledged", key="k1")
+        part.expect(holds=True, promise="k2 is in the log")
+        part.expect(holds=False, promise="k1 is in the log")
+
+    have_part("lose", lose)
+    have_part("keep", lambda part: part.expect(holds=True, promise="nothing is lost"))
+    assert run("s1", 60, ("keep", "lose"), None, tmp_path, stop=True) == 1
+    printed = capsys.readouterr().out
+    assert "seed s1\n" in printed
+    assert "BROKEN: k1 is in the log" in printed
+    assert "k2" not in printed
+    again = re.search(r"Again: scripts/torture --seed s1 --part lose --round 1\. Kept: (.+)", printed)
+    assert again is not None
+    assert (Path(again[1]) / HISTORY).read_text() == '{"told":"acknowledged","key":"k1"}\n'
+    assert [Path(again[1])] == list(tmp_path.iterdir()), "of a round that held nothing is kept"
+    assert run("s1", 0, ("keep", "lose"), None, tmp_path) == 1
+    printed = capsys.readouterr().out
+    assert "2 acknowledged" in printed
+    assert "1 promises were broken." in printed
+
+
+def test_a_part_that_cannot_run_is_named_and_the_others_run(
+    have_part: Callable[[str, Part], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lack(part: Round) -> None:
+        raise CannotRun("strace is missing: apt-get install strace")
+
+    have_part("lack", lack)
+    have_part("keep", lambda part: None)
+    assert run("s1", 0, ("lack", "keep"), None, tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "lack was NOT run: strace is missing: apt-get install strace" in printed
+    assert re.search(r"keep\n +1 rounds", printed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_suite_itself_says_where_it_was(
+    have_part: Callable[[str, Part], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fall(part: Round) -> None:
+        raise ZeroDivisionError
+
+    have_part("fall", fall)
+    with pytest.raises(ZeroDivisionError):
+        run("s1", 0, ("fall",), None, tmp_path)
+    assert "Again: scripts/torture --seed s1 --part fall --round 1." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
+def test_a_guard_is_where_the_list_says(guard: Guard) -> None:
+    assert removed((ROOT / guard.file).read_text(), guard) != (ROOT / guard.file).read_text()
+    assert guard.part in PARTS
+
+
+def test_a_guard_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ValueError, match="0 times, not once"):
+        removed("text", Guard("a guard", "file", "gone", "", "part"))
