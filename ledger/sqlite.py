@@ -150,7 +150,8 @@ def _is_empty(path: Path) -> bool:
     """Whether nothing is there, or only what a process left that died while it created the file."""
     if not path.exists():
         return True
-    connection = _open(path, "ro")
+    # Not read-only, which cannot undo what a journal says was half done: a power cut at creation leaves one.
+    connection = _open(path, "rw")
     try:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()

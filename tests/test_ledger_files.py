@@ -221,6 +221,24 @@ def test_a_half_created_ledger_is_finished_by_the_next_create(tmp_path: Path) ->
     open_ledger(path, appid=APPID).close()
 
 
+def test_a_ledger_whose_creation_lost_power_in_a_transaction_is_created_by_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """Its pages and the journal that takes them back are copied while the transaction is on its way."""
+    begun, found = tmp_path / "begun.db", tmp_path / "ledger.db"
+    code = (
+        "import shutil, sqlite3, sys; begun, found = sys.argv[1:]; file = sqlite3.connect(begun);"
+        "file.execute('PRAGMA user_version=0'); file.execute('VACUUM'); file.execute('PRAGMA cache_size=1');"
+        "file.execute('BEGIN'); [file.execute(f'CREATE TABLE t{n} (x)') for n in range(100)];"
+        "[shutil.copy(begun + end, found + end) for end in ('', '-journal')]"
+    )
+    subprocess.run([sys.executable, "-c", code, begun, found], check=True)
+    assert found.stat().st_size > 4096
+    create(found, APPID)
+    committed(found, RegisterUser("oAnna", 5))
+    assert_sound(found)
+
+
 def test_a_file_that_is_refused_is_left_byte_for_byte_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     code = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('CREATE TABLE theirs (x)')"
