@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from tests.torture.power_cut import power_cut
 from tests.torture.round import Part
 
-PARTS: Final[dict[str, Part]] = {}
+PARTS: Final[dict[str, Part]] = {
+    "power-cut": power_cut,
+}
