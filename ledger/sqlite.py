@@ -99,7 +99,7 @@ def create_file(
 ) -> None:
     """Create the database at `path` with its first row, in one transaction; one that exists is left alone.
 
-    Raises LedgerUnusable where a file of another program or of another schema is.
+    Raises LedgerUnusable where a file of another program or schema is, and where the disk fails or is full.
     """
     turnstile = Turnstile(turnstile_path(path))
     try:
@@ -118,6 +118,8 @@ def create_file(
                 connection.execute(f"PRAGMA application_id={identity.application_id}")
                 connection.execute(f"PRAGMA user_version={identity.schema_version}")
                 connection.execute("COMMIT")
+            except SqliteError as error:
+                raise LedgerUnusable(f"cannot create {path}: {error}") from None
             finally:
                 connection.close()
     finally:

@@ -221,6 +221,21 @@ def test_a_half_created_ledger_is_finished_by_the_next_create(tmp_path: Path) ->
     open_ledger(path, appid=APPID).close()
 
 
+def test_a_disk_that_is_full_at_creation_is_told_by_file_and_reason_and_room_mends_it(tmp_path: Path) -> None:
+    """A limit of the process stands in for the disk."""
+    path = tmp_path / "ledger.db"
+    code = (
+        "import resource, sys; from pathlib import Path; from ledger.schema import create;"
+        "from ledger.errors import LedgerUnusable; resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))\n"
+        "try: create(Path(sys.argv[1]), 'wx')\n"
+        "except LedgerUnusable as unusable: print(unusable)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+    assert told.startswith(f"cannot create {path}: ")
+    create(path, APPID)
+    open_ledger(path, appid=APPID).close()
+
+
 def test_a_ledger_whose_creation_lost_power_in_a_transaction_is_created_by_the_next_start(
     tmp_path: Path,
 ) -> None:
