@@ -28,7 +28,7 @@ A, B = b"a" * SECTOR_BYTES, b"b" * SECTOR_BYTES
 
 
 def test_a_round_of_power_cuts_loses_nothing(tmp_path: Path) -> None:
-    round = Round("power", tmp_path, 6)
+    round = Round("power", tmp_path, 4)
     power_cut(round)
     assert round.broken == []
     assert round.tally["power cuts"] > 40

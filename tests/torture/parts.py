@@ -2,9 +2,13 @@
 
 from typing import Final
 
+from tests.torture.failing_service import full_disk
+from tests.torture.nth_operation import nth_operation
 from tests.torture.power_cut import power_cut
 from tests.torture.round import Part
 
 PARTS: Final[dict[str, Part]] = {
     "power-cut": power_cut,
+    "nth-operation": nth_operation,
+    "full-disk": full_disk,
 }

@@ -1,0 +1,218 @@
+"""The N-th operation of the disk fails, for any N: what was told stays true, and the same keys settle the rest.
+
+strace lets a sync, a write or a truncation of a short program fail; what the program said is then held against
+what a fresh process finds.
+"""
+
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from shutil import rmtree, which
+from typing import Final
+
+import msgspec
+
+from api import access
+from ledger.commands import GrantCredit, Submission, key_of
+from ledger.committer import ledger_committer
+from ledger.errors import LedgerFault, LedgerUnusable
+from ledger.execute import Outcome
+from ledger.sqlite import UNREADABLE, connect, file_problems
+from ledger.verify import audit
+from tests.conftest import ROOT
+from tests.torture.failing_service import failing_service
+from tests.torture.nth_writer import BATCHES, Answer
+from tests.torture.power_steps import START_US, create_files
+from tests.torture.power_story import ACCESS, FILES, LEDGER
+from tests.torture.round import CannotRun, Round
+
+_PATIENCE_S: Final = 60
+_SERVICE_SHARE: Final = 0.4
+_CALL: Final = re.compile(r"(\w+)\(")
+_STOPPED: Final = "stopped writing after a disk failure"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """`error` of the system calls `calls`, at the N-th and, where it `stays`, at all behind it."""
+
+    name: str
+    calls: str
+    error: str
+    stays: bool = False
+
+    def under(self, number: int, report: Path) -> list[str]:
+        """strace with this fault at call `number`; 0 lets nothing fail. Each call is a line of `report`."""
+        when = f"{number}+" if self.stays else str(number)
+        inject = ["-e", f"inject={self.calls}:error={self.error}:when={when}"] if number else []
+        return [
+            "strace", "-f", "--seccomp-bpf", "-qq", "-o", str(report), "-e", f"trace={self.calls}", *inject,
+        ]  # fmt: skip
+
+
+# pysqlite3's SQLite calls fsync, Debian's calls fdatasync.
+FAULTS: Final = (
+    Fault("syncs that failed", "fsync,fdatasync", "EIO"),
+    Fault("writes that failed", "pwrite64", "EIO"),
+    Fault("writes that found the disk full from then on", "pwrite64", "ENOSPC", stays=True),
+    Fault("truncations that failed", "ftruncate", "EIO"),
+)
+
+
+def nth_operation(round: Round) -> None:
+    """Of a whole service now and then, of a short program until the time is up."""
+    check_strace()
+    if round.random.random() < _SERVICE_SHARE:
+        failing_service(round)
+    let_operations_fail(round)
+
+
+def let_operations_fail(round: Round) -> None:
+    """Count the operations that there are, and let as many of each kind fail as there is time for."""
+    everything = Fault("", ",".join(sorted({fault.calls for fault in FAULTS})), "")
+    answers, status, calls = run(round.directory / "counting", everything, 0, "ends")
+    assert (status, {answer.outcome for answer in answers}) == (0, {"told"}), answers
+    waiting = {}
+    for fault in FAULTS:
+        count = sum(calls[call] for call in fault.calls.split(","))
+        # And one more, for which nothing fails.
+        waiting[fault] = round.random.sample(range(1, count + 2), count + 1)
+    while not round.over and any(waiting.values()):
+        for fault, numbers in waiting.items():
+            if numbers and not round.over:
+                _let_fail(round, fault, numbers.pop())
+
+
+def check_strace() -> None:
+    if which("strace") is None:
+        raise CannotRun("strace is missing: apt-get install strace")
+    tried = subprocess.run([*FAULTS[0].under(1, Path("/dev/null")), "true"], capture_output=True, text=True)
+    if tried.returncode:
+        raise CannotRun(f"strace may not trace here, let it (CAP_SYS_PTRACE): {tried.stderr.strip()}")
+
+
+def run(directory: Path, fault: Fault, number: int, end: str) -> tuple[list[Answer], int, Counter[str]]:
+    """The program in a new `directory`: what it said, its status, and how many of each call failed, or were
+    made where none was to fail."""
+    rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    report = directory / "strace"
+    ran = subprocess.run(
+        [*fault.under(number, report), sys.executable, "-m", "tests.torture.nth_writer", str(directory), end],
+        cwd=ROOT, capture_output=True, timeout=_PATIENCE_S, check=False,
+    )  # fmt: skip
+    (directory / "stderr").write_bytes(ran.stderr)
+    answers = [msgspec.json.decode(line, type=Answer) for line in ran.stdout.splitlines()]
+    lines = report.read_text().splitlines()
+    calls = [_CALL.search(line) for line in lines if not number or "(INJECTED)" in line]
+    return answers, ran.returncode, Counter(call[1] for call in calls if call)
+
+
+def _let_fail(round: Round, fault: Fault, number: int) -> None:
+    directory = round.directory / f"{fault.calls.partition(',')[0]}-{fault.error}-{number}"
+    end = round.random.choice(("ends", "dies"))
+    answers, status, calls = run(directory, fault, number, end)
+    failed = calls.total()
+    round.record(fault=fault.name, number=number, end=end, failed=failed, status=status, answers=answers)
+    round.tally[fault.name] += min(failed, 1)
+    round.tally["runs in which nothing failed"] += not failed
+    for answer in answers:
+        round.tally["acknowledged"] += answer.told.count("acknowledged")
+        if answer.outcome != "told":
+            round.tally[answer.outcome] += 1
+    broken = [*wrong_end(answers, status, directory), *broken_promises(directory, answers)]
+    for promise in broken:
+        round.expect(False, f"{fault.calls} number {number} answers {fault.error}, it {end}: {promise}")
+    if not broken:
+        rmtree(directory)
+
+
+def wrong_end(answers: list[Answer], status: int, directory: Path) -> Iterator[str]:
+    """What the program did that it must not: end without a word, or write after the disk failed."""
+    if status not in (0, -signal.SIGKILL, 128 + signal.SIGKILL):
+        last = (directory / "stderr").read_text(errors="replace").strip().splitlines()[-1:]
+        yield f"it ended with status {status}: {last}"
+    failed: set[str] = set()
+    for answer in answers:
+        if answer.file in failed and (answer.outcome != "not committed" or _STOPPED not in answer.why):
+            yield f"it went on with {answer.file} after its COMMIT answered an I/O error: {answer}"
+        if answer.disk_failed or (answer.outcome == "unknown" and "I/O error" in answer.why):
+            failed.add(answer.file)
+
+
+def broken_promises(directory: Path, answers: list[Answer]) -> Iterator[str]:
+    """What a fresh process finds that is not as it was told; and it settles everything."""
+    try:
+        create_files(directory)
+        for file in FILES:
+            with closing(connect(directory / file, read_only=True)) as connection:
+                for problem in file_problems(connection):
+                    yield f"{file} is damaged: {problem}"
+        before = recorded(directory / LEDGER)
+        for answer in answers:
+            if answer.file == LEDGER and answer.outcome != "not started":
+                yield from _untrue(answer, BATCHES[answer.number], before)
+            elif answer.outcome == "told":
+                yield from _locked_out(directory / ACCESS, answer)
+        yield from _unsettled(directory / LEDGER, before)
+    except (LedgerUnusable, LedgerFault, *UNREADABLE) as error:
+        yield f"the next start cannot work with it: {error!r}"
+
+
+def recorded(path: Path) -> Counter[tuple[str, str | None]]:
+    """How often each key, and each registration under None, is in the log."""
+    with closing(connect(path, read_only=True)) as connection:
+        rows = connection.execute(
+            "SELECT openid, key FROM event WHERE key IS NOT NULL OR type = 'UserRegistered'"
+        )
+        return Counter(tuple(row) for row in rows)
+
+
+def _identity(submission: Submission) -> tuple[str, str | None]:
+    return submission.command.openid, key_of(submission.command)
+
+
+def _untrue(answer: Answer, batch: list[Submission], found: Counter[tuple[str, str | None]]) -> Iterator[str]:
+    counts = [found[_identity(submission)] for submission in batch]
+    if answer.outcome == "told":
+        for submission, told, count in zip(batch, answer.told, counts, strict=True):
+            if count != (told == "acknowledged"):
+                yield f"{submission.command} was {told}, and is there {count} times"
+    elif answer.outcome == "not committed" and any(counts):
+        yield f"change {answer.number} was told not to be committed, and is there"
+    grants = [count for each, count in zip(batch, counts, strict=True) if isinstance(each.command, GrantCredit)]
+    if len(grants) == len(batch) and len(set(grants)) > 1:
+        yield f"change {answer.number} is there in part"
+
+
+def _locked_out(path: Path, answer: Answer) -> Iterator[str]:
+    with closing(access.open_access(path, read_only=True)) as connection:
+        for token in answer.told:
+            if not token.startswith("failed") and access.find_session(connection, token, START_US) is None:
+                yield f"the token of login {answer.number} was given out and does not work"
+
+
+def _unsettled(path: Path, before: Counter[tuple[str, str | None]]) -> Iterator[str]:
+    """Send everything again, with the same keys."""
+    with closing(ledger_committer(path)) as committer:
+        for batch in BATCHES:
+            for submission, outcome in zip(batch, committer.commit(batch), strict=True):
+                identity = _identity(submission)
+                if identity[1] == "too-much":
+                    continue
+                if not isinstance(outcome, Outcome):
+                    yield f"{submission.command} sent again is answered {outcome!r}"
+                elif outcome.replayed != bool(before[identity]):
+                    yield f"{submission.command} sent again is told replayed {outcome.replayed}"
+    after = recorded(path)
+    for batch in BATCHES:
+        for submission in batch:
+            wanted = int(_identity(submission)[1] != "too-much")
+            if after[_identity(submission)] != wanted:
+                yield f"{submission.command} is there {after[_identity(submission)]} times once it was settled"
+    for fault in audit(path).faults:
+        yield f"the audit found: {fault}"
