@@ -58,6 +58,7 @@ class Fault(msgspec.Struct, frozen=True):
 FAULTS: Final = (
     Fault("syncs that failed", "fsync,fdatasync", "EIO"),
     Fault("writes that failed", "pwrite64", "EIO"),
+    Fault("writes that found the disk full", "pwrite64", "ENOSPC"),
     Fault("writes that found the disk full from then on", "pwrite64", "ENOSPC", stays=True),
     Fault("truncations that failed", "ftruncate", "EIO"),
 )
@@ -72,7 +73,7 @@ def nth_operation(round: Round) -> None:
 
 
 def let_operations_fail(round: Round) -> None:
-    """Count the operations that there are, and let as many of each kind fail as there is time for."""
+    """Count the operations that there are; let one of each kind fail, and as many more as there is time for."""
     everything = Fault("", ",".join(sorted({fault.calls for fault in FAULTS})), "")
     answers, status, calls = run(round.directory / "counting", everything, 0, "ends")
     assert (status, {answer.outcome for answer in answers}) == (0, {"told"}), answers
@@ -81,6 +82,8 @@ def let_operations_fail(round: Round) -> None:
         count = sum(calls[call] for call in fault.calls.split(","))
         # And one more, for which nothing fails.
         waiting[fault] = round.random.sample(range(1, count + 2), count + 1)
+    for fault, numbers in waiting.items():
+        _let_fail(round, fault, numbers.pop())
     while not round.over and any(waiting.values()):
         for fault, numbers in waiting.items():
             if numbers and not round.over:
@@ -124,7 +127,11 @@ def _let_fail(round: Round, fault: Fault, number: int) -> None:
         round.tally["acknowledged"] += answer.told.count("acknowledged")
         if answer.outcome != "told":
             round.tally[answer.outcome] += 1
-    broken = [*wrong_end(answers, status, directory), *broken_promises(directory, answers)]
+    broken = [
+        *wrong_end(answers, status, directory),
+        *(stuck(answers) if fault.error == "ENOSPC" and not fault.stays else ()),
+        *broken_promises(directory, answers),
+    ]
     for promise in broken:
         round.expect(False, f"{fault.calls} number {number} answers {fault.error}, it {end}: {promise}")
     if not broken:
@@ -142,6 +149,12 @@ def wrong_end(answers: list[Answer], status: int, directory: Path) -> Iterator[s
             yield f"it went on with {answer.file} after its COMMIT answered an I/O error: {answer}"
         if answer.disk_failed or (answer.outcome == "unknown" and "I/O error" in answer.why):
             failed.add(answer.file)
+
+
+def stuck(answers: list[Answer]) -> Iterator[str]:
+    """A disk that was full for one write is no reason to refuse the next change."""
+    if len(bad := [answer for answer in answers if answer.outcome != "told"]) > 1:
+        yield f"it did not go on by itself once there was room: {bad[1]}"
 
 
 def broken_promises(directory: Path, answers: list[Answer]) -> Iterator[str]:

@@ -32,6 +32,8 @@ from tests.torture.power_steps import ACTOR, START_US, create_files
 from tests.torture.power_story import ACCESS, LEDGER
 
 OPENIDS: Final = ("oNth1", "oNth2", "oNth3")
+# Whose third event is the hold, whatever else failed.
+_HOLDER: Final = "oNth4"
 
 
 def _batch(*commands: Any) -> list[Submission]:
@@ -40,12 +42,12 @@ def _batch(*commands: Any) -> list[Submission]:
 
 # Each command stands on its own key, but RegisterUser, which happens once by itself; `too-much` is refused.
 BATCHES: Final = [
-    _batch(*(RegisterUser(openid, 100) for openid in OPENIDS)),
+    _batch(*(RegisterUser(openid, 100) for openid in (*OPENIDS, _HOLDER))),
     _batch(*(GrantCredit(openid, 7, "gift", "grant") for openid in OPENIDS)),
     _batch(SpendCredit("oNth1", 10, "order", "spend"), SpendCredit("oNth1", 10**6, "order", "too-much")),
-    _batch(HoldCredit("oNth2", 30, "order", "hold")),
+    _batch(HoldCredit(_HOLDER, 30, "order", "hold")),
     _batch(*(GrantCredit("oNth3", 1, "x" * 200, f"many-{number}") for number in range(30))),
-    _batch(CaptureHold("oNth2", 4, "shipped", "capture", 20), GrantCredit("oNth1", 2, "gift", "again")),
+    _batch(CaptureHold(_HOLDER, 3, "shipped", "capture", 20), GrantCredit("oNth1", 2, "gift", "again")),
     _batch(SpendCredit("oNth3", 1, "order", "last"), GrantCredit("oNth2", 1, "gift", "last")),
 ]
 # Before these the program closes and opens its files again, which makes a checkpoint.

@@ -22,7 +22,7 @@ from tests.torture.power_story import FILES, Began, Entry, Refused, Told, read_r
 from tests.torture.round import CannotRun, Round
 
 # Cuts in one walk through a recording: few, so that every walk comes to its end and a round has several.
-_CUTS_IN_A_WALK: Final = 150
+_CUTS_IN_A_WALK: Final = 80
 _THOROUGH_SHARE: Final = 0.02
 # What SQLite keeps in shared memory outlives a power cut as a file, with anything in it.
 _STALE_SHARE: Final = 0.1
@@ -31,17 +31,19 @@ _MEMORY: Final = Path("/dev/shm")
 
 
 def power_cut(round: Round) -> None:
-    """Record once, and cut until the time is up."""
+    """Record once, and walk through the recording cutting, until the time is up; once at least."""
     if find_spec("apsw") is None:
         raise CannotRun("apsw is missing: scripts/install requirements-test.lock")
     _refuses_a_file_system_without_shared_memory(round)
     entries = record(round.directory / "recorded", str(round.random.random()))
     round.tally["changes acknowledged"] += sum(isinstance(entry, Told) for entry in entries)
-    while not round.over and len(round.broken) < _ENOUGH_BROKEN:
+    first = True
+    while first or not round.over:
         for at, files, standings in cuts(entries, round.random):
             _judge(round, at, files, standings)
-            if round.over or len(round.broken) >= _ENOUGH_BROKEN:
-                break
+            if len(round.broken) >= _ENOUGH_BROKEN or (round.over and not first):
+                return
+        first = False
 
 
 def record(directory: Path, seed: str, beneath: str = "unix") -> list[Entry]:
@@ -61,7 +63,7 @@ def cuts(
     """Cuts in order of time: before which entry, what is left of the files, and what was told until then."""
     disk = Disk()
     standings = {file: Standing([], None) for file in FILES}
-    places = set(chance.choices(range(len(entries)), k=_CUTS_IN_A_WALK))
+    places = set(chance.sample(range(len(entries)), _CUTS_IN_A_WALK))
     for at, entry in enumerate(entries):
         if at in places and all(standing.latest() for standing in standings.values()):
             yield at, disk.cut(chance), standings
