@@ -116,8 +116,13 @@ def run(directory: Path, fault: Fault, number: int, end: str) -> tuple[list[Answ
 
 
 def _let_fail(round: Round, fault: Fault, number: int) -> None:
-    directory = round.directory / f"{fault.calls.partition(',')[0]}-{fault.error}-{number}"
-    end = round.random.choice(("ends", "dies"))
+    """What a COMMIT that failed left behind shows where the program dies of it, what it does next where not."""
+    for end in ("ends", "dies") if fault is FAULTS[0] else (round.random.choice(("ends", "dies")),):
+        _run_and_judge(round, fault, number, end)
+
+
+def _run_and_judge(round: Round, fault: Fault, number: int, end: str) -> None:
+    directory = round.directory / f"{fault.calls.partition(',')[0]}-{fault.error}-{number}-{end}"
     answers, status, calls = run(directory, fault, number, end)
     failed = calls.total()
     round.record(fault=fault.name, number=number, end=end, failed=failed, status=status, answers=answers)
