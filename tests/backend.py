@@ -107,7 +107,7 @@ class Backend:
         found = {"Authorization": f"Bearer {self.secret}"}
         return found if key is None else found | {"Idempotency-Key": key}
 
-    def get(self, path: str, **query: object) -> requests.Response:
+    def get(self, path: str, **query: Any) -> requests.Response:
         return requests.get(f"{self.service.url}/v1/accounts/{path}", query, headers=self.headers(), timeout=20)
 
     def account(self, openid: str, **query: object) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Backend:
         *,
         key: str | None = "",
         headers: dict[str, str] | None = None,
-        **query: object,
+        **query: Any,
     ) -> requests.Response:
         """POST to `/v1/accounts/` + `path`; under a key of its own unless told which, None for none."""
         chosen = secrets.token_hex(8) if key == "" else key

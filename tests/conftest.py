@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -66,7 +67,7 @@ class Sandbox:
         self.url = self._process.stdout.readline().strip()
 
     def code(self, user: str, age_s: float = 0) -> str:
-        answer = requests.get(f"{self.url}/sandbox/code", {"user": user, "age_s": age_s}, timeout=5)
+        answer = requests.get(f"{self.url}/sandbox/code", {"user": user, "age_s": str(age_s)}, timeout=5)
         return str(answer.json()["code"])
 
     def calls(self, code: str) -> int:
@@ -160,7 +161,7 @@ class Service:
     def credit(self, token: str) -> dict[str, object]:
         return dict(requests.get(f"{self.url}/credit", {"token": token}, timeout=5).json())
 
-    def get(self, path: str, token: str | None = None, **query: object) -> requests.Response:
+    def get(self, path: str, token: str | None = None, **query: Any) -> requests.Response:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return requests.get(self.url + path, query, headers=headers, timeout=5)
 
