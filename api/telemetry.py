@@ -15,7 +15,8 @@ import structlog
 from api.metrics import LATENCY, REQUESTS
 from api.problems import Problem
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+# Nothing of the form of a token or an API key: an id is logged and answered.
+_REQUEST_ID: Final = re.compile(r"(?!(?:ck_[0-9a-f]{12}_)?[A-Za-z0-9_-]{43}\Z)[A-Za-z0-9._-]{1,64}", re.ASCII)
 # A token or code that somebody put into the path by mistake has no business in a log.
 _SECRET_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{20,}", re.ASCII)
 # Nor has whose account it is, in a path that is no route.

@@ -19,7 +19,7 @@ import requests
 
 from ledger.sqlite import connect
 from scripts.sandbox_wechat import SECRET
-from tests.backend import Backend, exchange, new_account, raw_request
+from tests.backend import Backend, exchange, new_account, new_key, raw_request
 from tests.conftest import ROOT, Sandbox, Service
 
 
@@ -144,6 +144,19 @@ def test_no_secret_is_ever_logged(new_service: Callable[..., Service], sandbox: 
     assert len(service.log.splitlines()) > 10
     for secret in (token, code, failing, SECRET, session_key["session_key"]):
         assert secret not in service.log
+
+
+def test_a_credential_is_taken_for_no_id_of_a_request(service: Service) -> None:
+    """A client that sends its token in the wrong header must not find it in the log."""
+    seen = len(service.log)
+    token, key = service.login("alice"), new_key(service, "read")
+    for credential in (token, key):
+        answer = requests.get(f"{service.url}/credit", headers={"X-Request-ID": credential}, timeout=5)
+        assert len(answer.headers["X-Request-ID"]) == 16, "one of our own"
+        assert credential not in service.log[seen:]
+    for usual in ("a" * 64, token + "x", "0c6a4f0e-6f0c-4a5e-9b0a-2c3d4e5f6a7b"):
+        answer = requests.get(f"{service.url}/credit", headers={"X-Request-ID": usual}, timeout=5)
+        assert answer.headers["X-Request-ID"] == usual
 
 
 def test_no_openid_and_no_key_of_a_path_is_ever_logged(new_service: Callable[..., Service]) -> None:
