@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.torture.access import check_access
 from tests.torture.failing_service import full_disk
 from tests.torture.nth_operation import nth_operation
 from tests.torture.power_cut import power_cut
@@ -11,4 +12,5 @@ PARTS: Final[dict[str, Part]] = {
     "power-cut": power_cut,
     "nth-operation": nth_operation,
     "full-disk": full_disk,
+    "access": check_access,
 }
