@@ -10,6 +10,10 @@ from tests.torture.access_table import YES, Row
 
 # Tricks that lead nowhere, whoever asks: a proxy may take such a path for another than the service does.
 OTHER_PATHS: Final = ("two slashes", "an encoded slash")
+# Tricks by which nothing happens, whoever asks.
+OTHER_METHODS: Final = ("another method", "a method by header")
+# Tricks at /v1 that change nothing: who is refused is told what he was told without.
+UNHEEDED: Final = ("another's name", "another's name in the query", "a stolen credential in the query")
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -61,6 +65,9 @@ def faults(seen: Seen) -> Iterator[str]:
     if seen.trick:
         if verdict != YES and _is_let_in(seen):
             yield f"{seen} was let in: {said}"
+        heeded = verdict != YES and not answer.is_refusal(verdict)
+        if heeded and seen.trick in UNHEEDED and row.path.startswith("/v1"):
+            yield f"{seen} was not refused as {verdict}: {said}"
         if seen.trick in OTHER_PATHS and 200 <= answer.status < 400:
             yield f"{seen} was served at a path that a proxy's rules do not know: {said}"
     elif verdict != YES:
@@ -84,6 +91,8 @@ def _changes(seen: Seen, verdict: str) -> Iterator[str]:
 
 def _is_due(seen: Seen, before: State, after: State) -> bool:
     """Whether the owner's change is no more than what the route does."""
+    if seen.trick in OTHER_METHODS:
+        return False
     match seen.row.does:
         case "event" | "events":
             return after == msgspec.structs.replace(before, version=before.version + _recorded(seen))

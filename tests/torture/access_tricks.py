@@ -10,6 +10,7 @@ import msgspec
 
 from scripts.sandbox_wechat import signed_user_info
 from tests.torture.access_http import Request
+from tests.torture.access_judge import Person
 from tests.torture.access_stage import Scene
 from tests.torture.access_table import ROWS
 
@@ -123,10 +124,10 @@ def _method(random: Random, scene: Scene, request: Request) -> Request:
 
 def _method_override(random: Random, scene: Scene, request: Request) -> Request:
     """The right method by a header, whatever the line says."""
-    disguised = msgspec.structs.replace(request, method=random.choice(["GET", "POST"]))
-    return disguised.with_query(f"_method={request.method}").with_headers(
-        *((name, request.method) for name in OVERRIDES)
-    )
+    disguised = msgspec.structs.replace(request, method="POST" if request.method == "GET" else "GET")
+    if random.random() < 0.3:
+        return disguised.with_query(f"_method={request.method}")
+    return disguised.with_headers(*((name, request.method) for name in OVERRIDES))
 
 
 def _named(random: Random, scene: Scene, request: Request) -> Request:
@@ -167,12 +168,11 @@ def _stolen_twice(random: Random, scene: Scene, request: Request) -> Request:
 
 def _stolen_in_the_query(random: Random, scene: Scene, request: Request) -> Request | None:
     """Beside a header that decides, or as one of two."""
-    live = f"{random.choice(QUERIES)}={scene.stolen}"
     if not scene.row.path.startswith("/v1") and _shown(request) is None:
         own = request.query.removeprefix("?token=")
         first, second = random.sample([own or "undefined", scene.stolen], 2)
         return request.at(f"{request.path}?token={first}&token={second}")
-    return request.with_query(live)
+    return request.with_query("&".join(f"{name}={scene.stolen}" for name in QUERIES))
 
 
 def _stolen_elsewhere(random: Random, scene: Scene, request: Request) -> Request:
@@ -218,20 +218,22 @@ def _upgrade(random: Random, scene: Scene, request: Request) -> Request:
 
 def _profile_of_another(random: Random, scene: Scene, request: Request) -> Request | None:
     """Signed with the caller's own session key, and about somebody else."""
-    return _profile(request, scene.subject.name, scene.owner.session_key) if _has_profile(scene) else None
+    if scene.row.path != "/userinfo" or scene.caller != "other":
+        return None
+    return _profile(request, scene.subject, scene.owner, scene.owner)
 
 
 def _profile_by_another(random: Random, scene: Scene, request: Request) -> Request | None:
     """About the caller, and signed with another's session key."""
-    return _profile(request, scene.owner.name, scene.subject.session_key) if _has_profile(scene) else None
+    if scene.row.path != "/userinfo" or scene.caller != "other":
+        return None
+    return _profile(request, scene.owner, scene.owner, scene.subject)
 
 
-def _has_profile(scene: Scene) -> bool:
-    return scene.row.path == "/userinfo" and scene.caller == "other"
-
-
-def _profile(request: Request, name: str, session_key: str) -> Request:
-    signed = signed_user_info(name, session_key, {"nickName": "stolen"})
+def _profile(request: Request, about: Person, encrypts: Person, signs: Person) -> Request:
+    profile = {"nickName": "stolen"}
+    signed = signed_user_info(about.name, encrypts.session_key, profile)
+    signed["signature"] = signed_user_info(about.name, signs.session_key, profile)["signature"]
     return msgspec.structs.replace(request, body=json.dumps(signed).encode())
 
 
@@ -263,5 +265,7 @@ _FOR_OTHERS: Final = ("another's name", "a profile of another", "a profile by an
 def tricks_for(random: Random, scene: Scene, request: Request) -> dict[str, Request]:
     """Tricks that are some for this scene: the name of each, and the request with it."""
     names = [random.choice(list(TRICKS)), *(_FOR_OTHERS if scene.caller == "other" else ())]
+    if not scene.row.path.startswith("/v1"):
+        names.append("a stolen credential in the query")  # where a token may be
     found = {name: TRICKS[name](random, scene, request) for name in names}
     return {name: each for name, each in found.items() if each is not None and each != request}
