@@ -23,7 +23,7 @@ from ledger.statement import Reader
 from scripts.sandbox_wechat import SECRET, openid_of
 from tests.conftest import Sandbox, Service
 from tests.torture.access_http import Answer, Request, ask
-from tests.torture.access_judge import Person, Seen, State, faults
+from tests.torture.access_judge import OTHER_METHODS, Person, Seen, State, faults
 from tests.torture.access_stage import TOKEN_LETTERS, Scene, Stage
 from tests.torture.access_table import CALLERS, ROWS, YES, Row, documented, left_out, served
 from tests.torture.access_tricks import tricks_for
@@ -113,17 +113,22 @@ class _Access:
                 self._ask(scene, state)
 
     def _ask(self, scene: Scene, state: Callable[[Person], State]) -> None:
-        """A combination, and often the same with a trick behind it."""
+        """A combination, and often the same with tricks: before it those by which nothing may happen at all."""
         part = self._part
         request = self._with_credential(scene, self._stage.credential(scene))
+        tricks: dict[str, Request] = {}
+        if scene.caller == "other" or part.random.random() < _TRICKED:
+            tricks = tricks_for(part.random, scene, request)
+        for name in sorted(tricks.keys() & set(OTHER_METHODS)):
+            self._send(scene, tricks.pop(name), state, name)
+            part.tally["tricks sent"] += 1
         answer = self._send(scene, request, state)
         part.tally["combinations checked"] += 1
         if scene.row.answer_to(scene.caller) != YES:
             self._compare(scene, request, answer)
-        if scene.caller == "other" or part.random.random() < _TRICKED:
-            for name, disguised in tricks_for(part.random, scene, request).items():
-                self._send(scene, disguised, state, name)
-                part.tally["tricks sent"] += 1
+        for name, disguised in tricks.items():
+            self._send(scene, disguised, state, name)
+            part.tally["tricks sent"] += 1
 
     def _with_credential(self, scene: Scene, credential: str | None) -> Request:
         if credential is None:
@@ -182,9 +187,9 @@ class _Access:
     def _time_guesses(self) -> None:
         """A guess that begins as a live credential does takes as long as any other."""
         (scene,) = self._stage.set([(ROWS[2], "own")])
-        for what, path, live, head in (
-            ("token", "/v1/me", scene.subject.token, 0),
-            ("API key", f"/v1/accounts/{scene.subject.openid}", self._stage.master_key, 16),
+        for what, path, live in (
+            ("token", "/v1/me", scene.subject.token),
+            ("API key", f"/v1/accounts/{scene.subject.openid}", self._stage.master_key),
         ):
 
             def refused(credential: str, path: str = path) -> float:
@@ -198,8 +203,10 @@ class _Access:
             def near(live: str = live) -> str:
                 return live[:-1] + other_letter(self._part.random, live[-1])
 
-            def far(live: str = live, head: int = head) -> str:
-                return live[:head] + "".join(self._part.random.choices(TOKEN_LETTERS, k=43))
+            def far(live: str = live) -> str:
+                random = self._part.random
+                head = f"ck_{random.getrandbits(48):012x}_" if live.startswith("ck_") else ""
+                return head + "".join(random.choices(TOKEN_LETTERS, k=43))
 
             told_apart = timed_apart(lambda: refused(near()), lambda: refused(far()), _PAIRS_TIMED)
             self._part.expect(told_apart is None, f"the beginning of a {what} can be timed: {told_apart}")

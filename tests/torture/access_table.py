@@ -86,6 +86,10 @@ class Row(msgspec.Struct, frozen=True):
         return self.key if caller in LIVE_KEYS else self.rest
 
     @property
+    def writes(self) -> bool:
+        return self.does in ("event", "events", "leaves", "name")
+
+    @property
     def scopes(self) -> frozenset[str]:
         """Of which a key needs one; none where a key opens nothing or everybody may."""
         return frozenset() if "nobody" in self.may else self.may & set(SCOPES)

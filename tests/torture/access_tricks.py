@@ -267,5 +267,7 @@ def tricks_for(random: Random, scene: Scene, request: Request) -> dict[str, Requ
     names = [random.choice(list(TRICKS)), *(_FOR_OTHERS if scene.caller == "other" else ())]
     if not scene.row.path.startswith("/v1"):
         names.append("a stolen credential in the query")  # where a token may be
+    if scene.row.writes and scene.caller in scene.row.may:
+        names.append("a method by header")
     found = {name: TRICKS[name](random, scene, request) for name in names}
     return {name: each for name, each in found.items() if each is not None and each != request}
