@@ -162,7 +162,11 @@ class _Access:
     def _given_away(self, seen: Seen, request: Request) -> list[str]:
         """Secrets in an answer, but for those of the address, which whoever typed it may be told again."""
         found = self._secrets.found_in(seen.answer.whole)
-        return [f"{seen} was told a {kind}" for kind, secret in sorted(found) if secret not in request.target]
+        return [
+            f"{seen} was told a secret ({kind})"
+            for kind, secret in sorted(found)
+            if secret not in request.target
+        ]
 
     def _compare(self, scene: Scene, request: Request, answer: Answer) -> None:
         """Whoever has no right learns nothing: not what was wrong with his credential, nor who is there."""
@@ -209,7 +213,7 @@ class _Access:
                 return head + "".join(random.choices(TOKEN_LETTERS, k=43))
 
             told_apart = timed_apart(lambda: refused(near()), lambda: refused(far()), _PAIRS_TIMED)
-            self._part.expect(told_apart is None, f"the beginning of a {what} can be timed: {told_apart}")
+            self._part.expect(told_apart is None, f"the beginning of a live {what} can be timed: {told_apart}")
             self._part.tally["look-ups timed"] += 2 * _PAIRS_TIMED
 
     # -- what is left behind ---------------------------------------------------------------------------
@@ -254,7 +258,7 @@ class _Access:
     def _report(self, found: Iterable[tuple[str, str]], expected: set[str], where: str) -> None:
         kinds = Counter(kind for kind, _ in found if kind not in expected)
         for kind, count in sorted(kinds.items()):
-            self._part.expect(False, f"{count} of kind {kind} can be read {where}")
+            self._part.expect(False, f"{count} {kind}s can be read {where}")
 
     def _compare_the_files(self) -> None:
         """The ledger has what was answered and nothing else; access.db has hashes, of what was given out."""
