@@ -265,8 +265,8 @@ _FOR_OTHERS: Final = ("another's name", "a profile of another", "a profile by an
 def tricks_for(random: Random, scene: Scene, request: Request) -> dict[str, Request]:
     """Tricks that are some for this scene: the name of each, and the request with it."""
     names = [random.choice(list(TRICKS)), *(_FOR_OTHERS if scene.caller == "other" else ())]
-    if not scene.row.path.startswith("/v1"):
-        names.append("a stolen credential in the query")  # where a token may be
+    if scene.caller == "nobody" or not scene.row.path.startswith("/v1"):
+        names.append("a stolen credential in the query")
     if scene.row.writes and scene.caller in scene.row.may:
         names.append("a method by header")
     found = {name: TRICKS[name](random, scene, request) for name in names}
