@@ -65,7 +65,7 @@ class Telemetry:
             request_id=req.context.request_id,
             method=method,
             # Whose account it is stays out of the log: the template, where there is a name in the path.
-            path=route if "{" in route else _ACCOUNT.sub(r"\1...", _SECRET_LIKE.sub("...", req.path[:200])),
+            path=route if "{" in route else _ACCOUNT.sub(r"\1...", _SECRET_LIKE.sub("...", req.path))[:200],
             status=status,
             ms=round(seconds * 1000, 2),
         )
