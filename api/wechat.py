@@ -195,7 +195,7 @@ def _read(response: requests.Response) -> bytes:
 def _understand(status: int, body: bytes) -> Identity:
     try:
         answer = msgspec.json.decode(body, type=_Answer)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = None
     if status != 200 or answer is None or len(body) > _MAX_ANSWER_BYTES:
         log.warning("wechat answered nonsense", status=status, size=len(body))

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -84,3 +84,44 @@ def test_a_deadline_frees_the_thread_as_well_as_the_caller(trickling_wechat: str
     while reading_threads() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert reading_threads() == 0
+
+
+SESSION_KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
+
+
+@pytest.fixture
+def wechat_that_says() -> Iterator[Callable[..., tuple[str, list[bytes]]]]:
+    """Starts a server that gives the same answer to every request, and keeps what it was sent."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def start(body: bytes, *headers: bytes) -> tuple[str, list[bytes]]:
+        lines = [b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *headers]
+        answer = b"\r\n".join(lines) + b"\r\n\r\n" + body
+        sent: list[bytes] = []
+
+        def serve() -> None:
+            try:
+                client, _ = listening.accept()
+                with client:
+                    while request := client.recv(65536):
+                        sent.append(request)
+                        client.sendall(answer)
+            except OSError:
+                return
+
+        threading.Thread(target=serve, daemon=True).start()
+        return f"http://127.0.0.1:{listening.getsockname()[1]}", sent
+
+    yield start
+    listening.close()
+
+
+def test_an_answer_that_is_not_utf_8_is_a_bad_answer(
+    wechat_that_says: Callable[..., tuple[str, list[bytes]]],
+) -> None:
+    """msgspec says so with a UnicodeDecodeError, which is no DecodeError: it was a 500."""
+    address, _ = wechat_that_says(b'{"openid":"o\xff","session_key":"%s"}' % SESSION_KEY)
+    client = WechatClient(address, "wx0", "secret")
+    with pytest.raises(LoginFailed, match="wechat-bad-answer"):
+        asyncio.run(client.identify("code"))
+    client.close()
