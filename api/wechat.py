@@ -8,6 +8,7 @@ import asyncio
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.cookiejar import DefaultCookiePolicy
 from typing import Final
 
 import msgspec
@@ -164,6 +165,7 @@ class WechatClient:
         if session is None:
             session = requests.Session()
             session.trust_env = False  # no proxy, no .netrc: the secret goes to WeChat and nowhere else
+            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # nothing from login to login
             for scheme in ("http://", "https://"):
                 session.mount(scheme, AbortableAdapter(pool_connections=1, pool_maxsize=1))
             self._local.session = session

@@ -125,3 +125,18 @@ def test_an_answer_that_is_not_utf_8_is_a_bad_answer(
     with pytest.raises(LoginFailed, match="wechat-bad-answer"):
         asyncio.run(client.identify("code"))
     client.close()
+
+
+def test_a_cookie_that_came_with_one_login_does_not_go_out_with_the_next(
+    wechat_that_says: Callable[..., tuple[str, list[bytes]]],
+) -> None:
+    """The jar would also grow with each name that WeChat thinks of, and all of it be sent every time."""
+    address, sent = wechat_that_says(
+        b'{"openid":"oAlice","session_key":"%s"}' % SESSION_KEY, b"Set-Cookie: whose=alice"
+    )
+    client = WechatClient(address, "wx0", "secret")
+    for code in ("code-1", "code-2"):
+        assert asyncio.run(client.identify(code)).openid == "oAlice"
+    client.close()
+    assert len(sent) == 2
+    assert not any(b"cookie" in request.lower() for request in sent)
