@@ -5,6 +5,7 @@ text/plain, and nothing that comes back is trusted before its openid and session
 """
 
 import asyncio
+import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -196,8 +197,9 @@ def _read(response: requests.Response) -> bytes:
 
 def _understand(status: int, body: bytes) -> Identity:
     try:
+        json.loads(body, object_pairs_hook=_refuse_repeated)
         answer = msgspec.json.decode(body, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # a DecodeError is a ValueError too, and so is one of UTF-8
         answer = None
     if status != 200 or answer is None or len(body) > _MAX_ANSWER_BYTES:
         log.warning("wechat answered nonsense", status=status, size=len(body))
@@ -212,6 +214,12 @@ def _understand(status: int, body: bytes) -> Identity:
         log.warning("wechat answered without a sound openid and session_key")
         raise LoginFailed("wechat-bad-answer")
     return Identity(answer.openid, answer.session_key, answer.unionid)
+
+
+def _refuse_repeated(pairs: list[tuple[str, object]]) -> None:
+    """An answer with two openids names nobody; msgspec would take the last."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
 
 
 def _rid(errmsg: str) -> str:

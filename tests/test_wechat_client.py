@@ -140,3 +140,21 @@ def test_a_cookie_that_came_with_one_login_does_not_go_out_with_the_next(
     client.close()
     assert len(sent) == 2
     assert not any(b"cookie" in request.lower() for request in sent)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"openid":"oAlice","session_key":"%s","openid":"oBob"}' % SESSION_KEY,
+        b'{"errcode":40226,"openid":"oAlice","session_key":"%s","errcode":0}' % SESSION_KEY,
+    ],
+)
+def test_an_answer_that_says_two_things_is_a_bad_answer(
+    wechat_that_says: Callable[..., tuple[str, list[bytes]]], body: bytes
+) -> None:
+    """Of a name that is there twice, one reader takes the first and another the last."""
+    address, _ = wechat_that_says(body)
+    client = WechatClient(address, "wx0", "secret")
+    with pytest.raises(LoginFailed, match="wechat-bad-answer"):
+        asyncio.run(client.identify("code"))
+    client.close()
