@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -101,11 +102,12 @@ def wechat_that_says() -> Iterator[Callable[..., tuple[str, list[bytes]]]]:
 
         def serve() -> None:
             try:
-                client, _ = listening.accept()
-                with client:
-                    while request := client.recv(65536):
-                        sent.append(request)
-                        client.sendall(answer)
+                while True:
+                    client, _ = listening.accept()
+                    with client:
+                        while request := client.recv(65536):
+                            sent.append(request)
+                            client.sendall(answer)
             except OSError:
                 return
 
@@ -135,6 +137,7 @@ def test_a_cookie_that_came_with_one_login_does_not_go_out_with_the_next(
         b'{"openid":"oAlice","session_key":"%s"}' % SESSION_KEY, b"Set-Cookie: whose=alice"
     )
     client = WechatClient(address, "wx0", "secret")
+    client._threads = ThreadPoolExecutor(1)  # each thread has a jar of its own
     for code in ("code-1", "code-2"):
         assert asyncio.run(client.identify(code)).openid == "oAlice"
     client.close()
