@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.backend import SCOPES, new_key
+from tests.backend import SCOPES, exchange, new_key
 from tests.conftest import Service
 
 DEEP = b"[" * 30_000 + b"]" * 30_000
@@ -219,9 +219,9 @@ def test_an_error_is_a_json_problem_whatever_is_asked_for(service: Service, acce
 )
 def test_a_strange_authorization_is_nobody(service: Service, header: str) -> None:
     headers = {"Authorization": header.encode("latin-1")}
-    answer = requests.get(f"{service.url}/checklogin", headers=headers, timeout=5)  # type: ignore[arg-type]
+    answer = requests.get(f"{service.url}/checklogin", headers=headers, timeout=5)
     assert answer.json() == {"is_login": False}
-    check_problem(requests.get(f"{service.url}/v1/me/credit", headers=headers, timeout=5), 401)  # type: ignore[arg-type]
+    check_problem(requests.get(f"{service.url}/v1/me/credit", headers=headers, timeout=5), 401)
 
 
 RAW = {
@@ -271,6 +271,14 @@ def test_malformed_http_is_never_a_500_and_the_next_client_is_served(service: Se
     status = answer.split(b" ", 2)[1][:1] if answer.startswith(b"HTTP/") else b""
     assert status in (b"", b"2", b"4"), answer[:500]
     assert service.get("/healthz").status_code == 200
+
+
+def test_a_length_that_python_makes_no_number_of_is_refused_without_an_alarm(service: Service) -> None:
+    """gunicorn's parser died of it: no answer, and a traceback in the log for each such request."""
+    seen = len(service.log)
+    request = b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"0" * 5000 + b"\r\n\r\n"
+    assert exchange(service, request)[0] == 431
+    assert "Fatal error" not in service.log[seen:]
 
 
 def test_a_body_that_never_comes_is_answered_408(service: Service) -> None:
