@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.torture.access import check_access
 from tests.torture.failing_service import full_disk
+from tests.torture.hostile_http import hostile_http
 from tests.torture.nth_operation import nth_operation
 from tests.torture.power_cut import power_cut
 from tests.torture.round import Part
@@ -14,5 +15,6 @@ PARTS: Final[dict[str, Part]] = {
     "nth-operation": nth_operation,
     "full-disk": full_disk,
     "wechat": wechat,
+    "hostile-http": hostile_http,
     "access": check_access,
 }
