@@ -28,7 +28,7 @@ bind = [_settings.bind]
 workers = _settings.workers
 backlog = 2048
 keepalive = 30
-# Python makes no number of more than 4,300 digits, and gunicorn reads a Content-Length without a thought of that.
+# Python makes no number of more than 4,300 digits; of a Content-Length that long, gunicorn's parser dies.
 limit_request_field_size = 4096
 # Beyond these a worker takes no connection. One that never sends a whole request holds its place: the proxy in
 # front (docs/examples) is what times those out.
