@@ -10,7 +10,7 @@ import msgspec
 
 from ledger.verify import audit
 from tests.conftest import Service
-from tests.torture.raw_http import ask, request
+from tests.torture.raw_http import Answer, ask, request
 from tests.torture.round import Round
 
 MIB: Final = 2**20
@@ -99,16 +99,27 @@ def expect_quiet(round_: Round, log: str) -> None:
         round_.expect(False, f"{len(alarms)} alarms in the log: {line[:600]}")
 
 
+async def sound(port: int, request_: bytes) -> Answer | None:
+    """The answer to a request that nothing is wrong with; None where there is none within ten seconds."""
+    try:
+        return await ask(port, request_, 10)
+    except TimeoutError:
+        return None
+
+
+async def expect_ready(round_: Round, port: int, when: str) -> None:
+    """`/readyz` says that both databases can be written."""
+    ready = await sound(port, request("GET", "/readyz"))
+    round_.expect(ready is not None and ready.status == 200, f"/readyz {when} answered {ready}")
+
+
 async def credit_latencies(round_: Round, port: int, token: str, credit: int, seconds: float) -> list[float]:
     """How long `GET /credit` took, each time on a connection of its own; every answer must be right."""
     took: list[float] = []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         begun = time.monotonic()
-        try:
-            answer = await ask(port, request("GET", f"/credit?token={token}"))
-        except TimeoutError:
-            answer = None
+        answer = await sound(port, request("GET", f"/credit?token={token}"))
         right = answer is not None and answer.body == b'{"credit":%d}' % credit
         round_.expect(right, f"GET /credit of a bystander with {credit} was answered {answer}")
         round_.tally["reads of bystanders"] += 1

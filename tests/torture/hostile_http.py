@@ -6,6 +6,7 @@ sound requests meanwhile is served as before.
 
 import asyncio
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -14,7 +15,16 @@ from ledger.committer import microseconds_now
 from ledger.statement import Reader
 from tests.backend import SCOPES, happened, new_key
 from tests.conftest import Service
-from tests.torture.aftermath import MIB, Expected, burdens, expect_flat, expect_ledger, expect_quiet, settled
+from tests.torture.aftermath import (
+    MIB,
+    Expected,
+    burdens,
+    expect_flat,
+    expect_ledger,
+    expect_quiet,
+    expect_ready,
+    settled,
+)
 from tests.torture.answers import Books, what_is_wrong
 from tests.torture.crowds import Crowds
 from tests.torture.faulty_wechat import FaultyWechat, openid_of
@@ -27,7 +37,7 @@ from tests.torture.smuggling import INNER_ID, attempts
 _WORKERS: Final = 2
 _SIGNUP: Final = 100
 _ENOUGH: Final = 10**9
-_CLIENTS: Final = 24
+_CLIENTS: Final = 48
 # Whoever sent a whole request has his answer by then; one that is not whole never has.
 _PATIENCE_S: Final = 2.0
 _SHORT_PATIENCE_S: Final = 0.02
@@ -76,21 +86,19 @@ class _Attack:
         slow = asyncio.create_task(self._crowds.slow_senders(_SLOW_SENDERS))
         await self._listed()
         await self._smuggle()
-        await self._storm(_WARM_UP)
+        await self._storm(lambda made: made < _WARM_UP)
         before = burdens(self._service)
         await self._pipeline()
         await self._crowds.half_sent()
         await self._crowds.slow_readers()
-        while not self._round.over:
-            await self._storm(_WARM_UP)
+        await self._storm(lambda made: not self._round.over)
         if not wait_for_the_slow:
             slow.cancel()
         with suppress(asyncio.CancelledError):
             await slow
-        ready = await ask(self._service.port, request("GET", "/readyz"))
-        self._round.expect(ready is not None and ready.status == 200, f"/readyz after all of it: {ready}")
+        await expect_ready(self._round, self._service.port, "after all of it")
         after = settled(self._service, before)
-        expect_flat(self._round, before, after, more_memory=32 * MIB, more_peak=96 * MIB)
+        expect_flat(self._round, before, after, more_memory=32 * MIB, more_peak=64 * MIB)
         self._look()
 
     # -- what is sent --------------------------------------------------------------------------------------
@@ -144,13 +152,13 @@ class _Attack:
                 each.replace(b"\r\n", b"\r\nX-Request-ID: pipe-%d\r\n" % n, 1) for n, each in enumerate(sound)
             ]
             stream = b"".join(named)
-            async with Connection(self._service.port) as connection, asyncio.timeout(30):
+            async with Connection(self._service.port) as connection:
                 while stream:
                     size = chance.choice((1, 7, 100, 5000))
                     await connection.send(stream[:size])
                     stream = stream[size:]
                 for number, raw in enumerate(named):
-                    answer = await connection.answer()
+                    answer = await connection.answer_within(10)
                     found = None if answer is None else answer.headers.get("x-request-id")
                     self._round.expect(
                         found == f"pipe-{number}", f"answer {number} of a pipeline was {found}'s"
@@ -160,15 +168,18 @@ class _Attack:
                     self._judge(Hostile("pipelined", raw), answer)
                     self._round.tally["pipelined requests"] += 1
 
-    async def _storm(self, count: int) -> None:
-        waiting = [self._hostility.next() for _ in range(count)]
+    async def _storm(self, goes_on: Callable[[int], bool]) -> None:
+        """Generated requests, as long as it `goes_on` after so many."""
+        made = 0
 
         async def client() -> None:
-            while waiting:
-                await self._exchange(waiting.pop())
+            nonlocal made
+            while goes_on(made):
+                made += 1
+                await self._exchange(self._hostility.next())
 
         await asyncio.gather(*(client() for _ in range(_CLIENTS)))
-        self._round.tally["generated requests"] += count
+        self._round.tally["generated requests"] += made
 
     # -- what comes back -----------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ _QUERIES = {
     "/../credit": 404,
     "/%ff%fe": 404,
 }
+# Deep where nobody looks: a parser goes all the way down to skip it.
+_DEEP = b'{"unknown": ' + b"[" * 5000 + b"]" * 5000 + b"}"
 _TYPES = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", "", "json")
 _LARGEST_CHUNK = 16_000
 
@@ -31,15 +33,14 @@ def listed(owner: Owner) -> Iterator[tuple[str, bytes, Iterable[int]]]:
         for what, (body, status) in BODIES.items():
             body = body.replace(b'"code"', b'"' + field + b'"')
             statuses = (status,) if isinstance(status, int) else status
-            lengths = {
-                "": b"Content-Length: %d\r\n\r\n" % len(body) + body,
-                " in chunks": b"Transfer-Encoding: chunked\r\n\r\n" + _chunks(body),
-            }
-            for how, rest in lengths.items():
-                yield f"{route}: {what}{how}", _head(method, route, bearer) + rest, statuses
+            head = _head(method, route, bearer)
+            yield f"{route}: {what}", _whole(head, body), statuses
+            yield f"{route}: {what} in chunks", head + _chunks(body), statuses
+        yield f"{route}: deep and unknown", _whole(_head(method, route, bearer), _DEEP), (400, 422)
         for media_type in _TYPES:
-            rest = b"Content-Length: 2\r\n\r\n{}"
-            yield f"{route} as {media_type!r}", _head(method, route, bearer, media_type) + rest, (415,)
+            yield f"{route} as {media_type!r}", _whole(_head(method, route, bearer, media_type), b"{}"), (415,)
+    head = _head("POST", "/v1/me/checkin", owner.token)
+    yield "two keys", _whole(head + b"Idempotency-Key: another\r\n", b""), (400,)
     for address, status in _QUERIES.items():
         yield address, f"GET {address} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), (status,)
     for what, raw in RAW.items():
@@ -53,6 +54,11 @@ def _head(method: str, route: str, bearer: str, media_type: str = "application/j
     ).encode()
 
 
+def _whole(head: bytes, body: bytes) -> bytes:
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
 def _chunks(body: bytes) -> bytes:
     pieces = [body[start : start + _LARGEST_CHUNK] for start in range(0, len(body), _LARGEST_CHUNK)]
-    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    coded = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return b"Transfer-Encoding: chunked\r\n\r\n" + coded + b"0\r\n\r\n"

@@ -68,6 +68,14 @@ class Connection:
         except ValueError as error:  # of a line that is too long, a number that is none
             raise NotHttp(f"no answer of HTTP: {error}") from None
 
+    async def answer_within(self, seconds: float) -> Answer | None:
+        """The next answer; None where there is none in time, too."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.answer()
+        except TimeoutError:
+            return None
+
     async def _answer(self, to_head: bool) -> Answer | None:
         line = await self._reader.readline()
         if not line:

@@ -43,6 +43,7 @@ _AMBIGUOUS: Final[dict[str, bytes]] = {
     "an empty chunk size": b"Transfer-Encoding: chunked\r\n\r\n\r\n\r\nINNER",
     "a chunk that ends with a line feed": b"Transfer-Encoding: chunked\r\n\r\n0\n\nINNER",
     "a chunk without its end": b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}0\r\n\r\nINNER",
+    "a chunk with another end": b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}XX0\r\n\r\nINNER",
     "a huge chunk": b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nINNER",
     "a bare return in an extension": b"Transfer-Encoding: chunked\r\n\r\n0;a=\rb\r\n\r\nINNER",
     "a line feed in an extension": b"Transfer-Encoding: chunked\r\n\r\n0;a=\nb\r\n\r\nINNER",

@@ -23,8 +23,10 @@ from tests.torture.aftermath import (
     expect_flat,
     expect_ledger,
     expect_quiet,
+    expect_ready,
     expect_unhindered,
     settled,
+    sound,
 )
 from tests.torture.faulty_wechat import FaultyWechat, openid_of
 from tests.torture.raw_http import Answer, ask, request
@@ -146,7 +148,7 @@ class _Logins:
             await self._owns(token, _SIGNUP, "good")
 
     async def _owns(self, token: str, credit: int, kind: str) -> None:
-        answer = await ask(self._service.port, request("GET", f"/credit?token={token}"))
+        answer = await sound(self._service.port, request("GET", f"/credit?token={token}"))
         right = answer is not None and answer.body == b'{"credit":%d}' % credit
         self._round.expect(right, f"after WeChat's {kind}, a person with {credit} was answered {answer}")
 
@@ -191,8 +193,7 @@ class _Logins:
         for pid, burden in burdens(self._service).items():
             calls = burden.threads - before[pid].threads
             self._round.expect(calls <= _CALLS_PER_WORKER, f"worker {pid} started {calls} threads for logins")
-        ready = await ask(port, request("GET", "/readyz"))
-        self._round.expect(ready is not None and ready.status == 200, f"/readyz in a flood of logins: {ready}")
+        await expect_ready(self._round, port, "in a flood of logins")
         failures = await asyncio.gather(*flood)
         await asyncio.gather(*leaving)
         self._round.tally["logins in a flood"] += _FLOOD
@@ -203,12 +204,11 @@ class _Logins:
         await asyncio.gather(*(self._as_himself("good") for _ in range(_AT_ONCE)))
 
     async def _leave(self) -> None:
-        """A client that gives up before the answer."""
+        """A client that gives up before the answer; what comes from WeChat would go on for ever."""
         self._codes += 1
+        login = request("POST", "/login", {"code": f"drip_head-nobody-{self._codes}"})
         try:
-            await ask(
-                self._service.port, request("POST", "/login", {"code": f"hang-nobody-{self._codes}"}), 0.5
-            )
+            await ask(self._service.port, login, 0.5)
         except TimeoutError:
             self._round.tally["clients that left"] += 1
 
