@@ -12,7 +12,7 @@ from tests.torture.round import Round
 
 _HALF_SENT: Final = 1000
 _SLOW_READERS: Final = 12
-_BIG_ANSWERS: Final = 150
+_BIG_ANSWERS: Final = 600
 _SMALL_BUFFER: Final = 4096
 _LOOK_S: Final = 0.4
 # The service's own deadline for a body, and what a busy machine may add.
