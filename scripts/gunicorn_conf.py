@@ -30,9 +30,8 @@ backlog = 2048
 keepalive = 30
 # Python makes no number of more than 4,300 digits; of a Content-Length that long, gunicorn's parser dies.
 limit_request_field_size = 4096
-# Beyond these a worker takes no connection. One that never sends a whole request holds its place: the proxy in
-# front (docs/examples) is what times those out.
-worker_connections = 1000
+# This kind of worker has no limit of connections but its descriptors, and a head may come as slowly as it
+# likes: the proxy in front (docs/examples) is what times those out.
 # Longer than the longest request, a login that waits 5 s for WeChat: then what is open is closed.
 graceful_timeout = 10
 logconfig_dict = standard_logging()

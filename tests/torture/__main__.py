@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from tests.torture.guards import GUARDS, without_each
+from tests.torture.guards import guards, without_each
 from tests.torture.parts import PARTS
 from tests.torture.round import CannotRun, Round
 
@@ -44,7 +44,7 @@ def main(
     names: tuple[str, ...],
     number: int | None,
     stop: bool,
-    guards: bool,
+    without_guards: bool,
     scratch: Path,
 ) -> None:
     """Try to lose a credit: real services, real files, real clients, and faults at random moments.
@@ -62,17 +62,17 @@ def main(
     """
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, lambda number, _: sys.exit(128 + number))
-    if guards:
-        sys.exit(remove_guards(seed, names, scratch))
+    if without_guards:
+        sys.exit(remove_guards(names, scratch))
     sys.exit(run(seed, minutes * 60, names or tuple(PARTS), number, scratch, stop=stop))
 
 
-def remove_guards(seed: str, names: tuple[str, ...], scratch: Path) -> int:
+def remove_guards(names: tuple[str, ...], scratch: Path) -> int:
     """A line of a table for each guard of those parts; the exit status, 1 where one was not missed."""
-    chosen = tuple(guard for guard in GUARDS if not names or guard.part in names)
+    chosen = [guard for guard in guards() if not names or guard.part in names]
     status = 0
     click.echo("| guard | part | what was found without it |\n| --- | --- | --- |")
-    for guard, said in without_each(chosen, seed, scratch):
+    for guard, said in without_each(chosen, scratch):
         click.echo(f"| {guard.name} | {guard.part} | {said or '**nothing**'} |")
         status |= said is None
     return status
