@@ -11,8 +11,7 @@ from ledger.errors import NotCommitted, OutcomeUnknown
 
 _MAX_BATCH: Final = 512
 # A commit costs as much as some twenty commands, so a batch waits for company while the loop brings any: until
-# this many turns of it brought nobody, or so many wait that more would save nothing. A turn is some 10
-# microseconds; who comes alone after one who came alone need not wait for any.
+# this many turns of it brought nobody, or so many wait that more would save nothing. A turn is microseconds.
 _QUIET_TURNS: Final = 10
 _ENOUGH: Final = 64
 # About a second's work; whoever would wait longer is better told so at once.
@@ -48,7 +47,6 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
         # Filled by the loop, emptied by the thread: append and popleft of a deque need no lock.
         self._waiting: deque[_Waiting[CommandT, OutcomeT]] = deque()
         self._running = False
-        self._quiet_turns = 0
         self._batch_size = BATCH.labels(name)
 
     async def submit(self, command: CommandT) -> OutcomeT:
@@ -66,7 +64,7 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
         self._waiting.append((commands, future))
         if not self._running:
             self._running = True
-            self._gather(0, self._quiet_turns)
+            self._gather(0, _QUIET_TURNS)
         return await future
 
     async def probe(self) -> None:
@@ -130,6 +128,5 @@ class GroupCommit(Generic[CommandT, OutcomeT]):
         if any(isinstance(fault, OutcomeUnknown) and fault.disk_failed for fault in (failure, *outcomes)):
             self._on_disk_failure()
         self._running = bool(self._waiting)
-        self._quiet_turns = _QUIET_TURNS if len(batch) > 1 or len(self._waiting) > 1 else 0
         if self._waiting:
-            self._gather(0, self._quiet_turns)
+            self._gather(0, _QUIET_TURNS)
