@@ -7,10 +7,12 @@ from tests.torture.failing_service import full_disk
 from tests.torture.hostile_http import hostile_http
 from tests.torture.nth_operation import nth_operation
 from tests.torture.power_cut import power_cut
+from tests.torture.processes import processes
 from tests.torture.round import Part
 from tests.torture.wechat import wechat
 
 PARTS: Final[dict[str, Part]] = {
+    "processes": processes,
     "power-cut": power_cut,
     "nth-operation": nth_operation,
     "full-disk": full_disk,
