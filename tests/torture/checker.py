@@ -14,8 +14,8 @@ from tests.torture.history import PASSING, REFUSED, UNKNOWN, Call, alike, is_ope
 def broken_promises(calls: list[Call], files: Files, *, clock_moved: bool = False) -> list[str]:
     """Every promise that this history and these files break together, in sentences.
 
-    Where the clock was moved, reads of accounts with anything that lapses are not compared: what they found
-    depended on the time of day.
+    Where the clock was moved, reads of accounts with anything that lapses are not compared, here and in
+    `dead_tokens`: what they found depended on the time of day.
     """
     return [
         *_accounts(files),
@@ -27,9 +27,10 @@ def broken_promises(calls: list[Call], files: Files, *, clock_moved: bool = Fals
     ]
 
 
-def dead_tokens(calls: list[Call], files: Files) -> Iterator[str]:
+def dead_tokens(calls: list[Call], files: Files, *, clock_moved: bool = False) -> Iterator[str]:
     """A token that was issued works and shows the credit there is; each was used after the faults."""
-    credit = {openid: events[-1].credit for openid, events in files.by_account().items()}
+    accounts = files.by_account()
+    credit = {openid: events[-1].credit for openid, events in accounts.items()}
     shown = {call.token: call for call in calls if call.settling and call.action == "read"}
     for call in calls:
         if call.action != "login" or not call.acknowledged or call.token is None:
@@ -40,8 +41,20 @@ def dead_tokens(calls: list[Call], files: Files) -> Iterator[str]:
         if read is None or not read.acknowledged:
             why = "was not tried" if read is None else f"answers {read.code or read.outcome}"
             yield f"a token of {call.openid} was issued and {why} after the faults"
+        elif clock_moved and any(map(_lapses, accounts.get(call.openid, ()))):
+            continue
         elif read.credit != credit.get(call.openid):
             yield f"{call.openid} is shown credit {read.credit}, and has {credit.get(call.openid)}"
+
+
+def lacking(calls: list[Call], files: Files) -> Iterator[str]:
+    """What was acknowledged by the end of these calls, and is not in a copy that was begun after it."""
+    found = _by_key(files)
+    for call in calls:
+        if call.acknowledged and call.key is not None:
+            events = found.get((call.openid, call.key), [])
+            if len(events) != 1 or any(_differences(call, events[0])):
+                yield f"{call.name} was acknowledged before the copy was begun, and is not in it as it was told"
 
 
 def _accounts(files: Files) -> Iterator[str]:
@@ -191,6 +204,11 @@ def unsettled(calls: list[Call]) -> list[Call]:
         for same in alike(attempts)
         if is_open(same)
     ]
+
+
+def _lapses(event: Event) -> bool:
+    """Whether it is of something that comes to its end by itself."""
+    return event.type == "CreditHeld" or "expires_at_us" in event.data
 
 
 def _says(event: Event, call: Call) -> bool:

@@ -18,7 +18,7 @@ from tests.torture.round import Round
 from tests.torture.wire import NotConnected, Request, Wire
 
 _BACKOFF_S: Final = 0.05
-_SETTLE_ATTEMPTS: Final = 10
+_ATTEMPTS: Final = 10
 _BACKEND: Final = {"grant": 5, "spend": 6, "hold": 3, "capture": 2, "release": 1, "reverse": 2}
 _PERSON: Final = {"read": 4, "login": 2, "newcomer": 1, "checkin": 1}
 _AGAIN: Final = {"again": 3, "other body": 1}
@@ -46,11 +46,16 @@ class Clients:
         self._requests: dict[tuple[str, str, str], Request] = {}
         self._stop = threading.Event()
 
+    @property
+    def as_backend(self) -> dict[str, str]:
+        """The header of whoever has the API key."""
+        return {"Authorization": f"Bearer {self._secret}"}
+
     def log_everybody_in(self, *, settling: bool = False) -> None:
         """A first token for each user; nothing can be asked of an account before."""
         wire = Wire(self._port)
         for user in self.users:
-            self._settle(wire, self._login(user), settling=settling)
+            self.log_in(wire, user, settling=settling)
         wire.close()
 
     @contextmanager
@@ -78,7 +83,7 @@ class Clients:
         for call in unsettled(self.history.calls):
             assert call.key is not None
             self._part.tally["unknown outcomes settled"] += 1
-            self._settle(wire, self._requests[call.openid, call.key, str(call.facts)], settling=True)
+            self.send_until_known(wire, self._requests[call.openid, call.key, str(call.facts)], settling=True)
         self.use(wire, [call for call in self.history.calls if call.token is not None])
         wire.close()
 
@@ -105,6 +110,24 @@ class Clients:
             self._learn(request, call)
         return call
 
+    def send_until_known(self, wire: Wire, request: Request, *, settling: bool = False) -> Call | None:
+        """Send it, with its key, until an answer says what became of it; the last call, however it went."""
+        call = None
+        for _ in range(_ATTEMPTS):
+            call = self.send(wire, "settler", request, settling=settling)
+            if call is not None and call.outcome != UNKNOWN and call.code != "not-committed":
+                break
+            time.sleep(_BACKOFF_S)
+        return call
+
+    def log_in(self, wire: Wire, user: str, *, settling: bool = False) -> None:
+        """With a new code for each attempt: one that was shown may be used up."""
+        for _ in range(_ATTEMPTS):
+            call = self.send(wire, "settler", self._login(user), settling=settling)
+            if call is not None and call.acknowledged:
+                return
+            time.sleep(_BACKOFF_S)
+
     def _learn(self, request: Request, call: Call) -> None:
         if call.token is not None:
             self.tokens[request.user] = call.token
@@ -119,13 +142,6 @@ class Clients:
             if self.send(wire, who, self._choose(chance)) is None:
                 self._stop.wait(_BACKOFF_S)
         wire.close()
-
-    def _settle(self, wire: Wire, request: Request, *, settling: bool) -> None:
-        for _ in range(_SETTLE_ATTEMPTS):
-            call = self.send(wire, "settler", request, settling=settling)
-            if call is not None and call.outcome != UNKNOWN and call.code != "not-committed":
-                return
-            time.sleep(_BACKOFF_S)
 
     def _choose(self, chance: Random) -> Request:
         action = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]

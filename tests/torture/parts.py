@@ -3,9 +3,11 @@
 from typing import Final
 
 from tests.torture.access import check_access
+from tests.torture.clock import clock
 from tests.torture.failing_service import full_disk
 from tests.torture.hostile_http import hostile_http
 from tests.torture.nth_operation import nth_operation
+from tests.torture.operators import operators
 from tests.torture.power_cut import power_cut
 from tests.torture.processes import processes
 from tests.torture.round import Part
@@ -17,6 +19,8 @@ PARTS: Final[dict[str, Part]] = {
     "nth-operation": nth_operation,
     "full-disk": full_disk,
     "wechat": wechat,
+    "clock": clock,
     "hostile-http": hostile_http,
     "access": check_access,
+    "operators": operators,
 }
