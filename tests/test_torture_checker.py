@@ -156,6 +156,10 @@ BROKEN: dict[str, tuple[Callable[[Story], object], str]] = {
     "an old read": (lambda s: s.change_call(6, version=4, credit=105), "was shown credit 105 of version 4"),
     "a read of what comes later": (lambda s: s.change_call(6, version=9, credit=92), "credit 92 of version 9"),
     "a read of what never was": (lambda s: s.change_call(6, version=None, credit=7), "shown credit 7 where"),
+    "refused for want of credit that was there": (
+        lambda s: s.change_call(4, facts={"amount": 50}),
+        "spend s2 of oAnna was refused, and there was credit: [105]",
+    ),
     "a token that is gone": (lambda s: s.tokens.clear(), "was issued and is not in access.db"),
     "a token refused": (
         lambda s: s.change_call(16, outcome="refused", code="not-logged-in"),

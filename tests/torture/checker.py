@@ -150,38 +150,56 @@ def _in_order(calls: list[Call], files: Files) -> Iterator[str]:
 
 
 def _reads(calls: list[Call], files: Files, *, clock_moved: bool) -> Iterator[str]:
-    """A read shows what was acknowledged before it was sent, and nothing that was sent after its answer."""
-    accounts, asked = files.by_account(), writes(calls)
-    for openid, events in accounts.items():
-        if clock_moved and any(event.type == "CreditHeld" or "expires_at_us" in event.data for event in events):
+    """A read shows what was acknowledged before it was sent, and nothing that was sent after its answer; and
+    whoever is refused for want of credit had too little at such a moment."""
+    reads: dict[str, list[Call]] = {}
+    for call in calls:
+        if (call.action == "read" and call.acknowledged) or call.code == "insufficient-credit":
+            reads.setdefault(call.openid, []).append(call)
+    asked: dict[str, list[tuple[str, list[Call]]]] = {}
+    for (openid, key), attempts in writes(calls).items():
+        asked.setdefault(openid, []).append((key, attempts))
+    accounts = files.by_account()
+    for openid, mine in reads.items():
+        events = accounts.get(openid, [])
+        if clock_moved and any(map(_lapses, events)):
             continue
-        version_of = {event.key: event.version for event in events if event.key is not None}
-        mine = {key: attempts for (owner, key), attempts in asked.items() if owner == openid}
-        least = _largest_before(
-            (call.answered_ns, call.version or 0)
-            for attempts in mine.values()
-            for call in attempts
-            if call.acknowledged
-        )
-        too_late = sorted(
-            (min(call.sent_ns for call in attempts), version_of[key])
-            for key, attempts in mine.items()
-            if key in version_of
-        )
-        bounds = list(accumulate([version for _, version in reversed(too_late)], min))[::-1]
-        times = [sent_ns for sent_ns, _ in too_late]
-        for call in calls:
-            if call.openid != openid or call.action != "read" or not call.acknowledged:
+        window = _window(events, asked.get(openid, []))
+        for call in mine:
+            seen = window(call)
+            if call.action != "read":
+                if all(each.credit >= call.facts["amount"] for each in seen):
+                    yield f"{call.name} was refused, and there was credit: {[each.credit for each in seen][:5]}"
                 continue
-            at = bisect_right(times, call.answered_ns)
-            most = (bounds[at] if at < len(bounds) else len(events) + 1) - 1
-            seen = events[max(least(call.sent_ns), 1) - 1 : most]
             fits = [each for each in seen if each.credit == call.credit]
             if call.version is not None:
                 fits = [each for each in fits if each.version == call.version]
             if not fits:
                 shown = f"credit {call.credit}" + (f" of version {call.version}" if call.version else "")
                 yield f"{openid} was shown {shown} where it had {[each.credit for each in seen][:5]}"
+
+
+def _window(events: list[Event], asked: list[tuple[str, list[Call]]]) -> Callable[[Call], list[Event]]:
+    """For a read of an account with these events: after which of them it can have been."""
+    version_of = {event.key: event.version for event in events if event.key is not None}
+    least = _largest_before(
+        (call.answered_ns, call.version or 0) for _, attempts in asked for call in attempts if call.acknowledged
+    )
+    first_sent = sorted(
+        (min(call.sent_ns for call in attempts), version_of[key])
+        for key, attempts in asked
+        if key in version_of
+    )
+    times = [sent_ns for sent_ns, _ in first_sent]
+    # Of what was first sent at such a place or behind it, the lowest version.
+    lowest = list(accumulate([version for _, version in reversed(first_sent)], min))[::-1]
+
+    def window(read: Call) -> list[Event]:
+        at = bisect_right(times, read.answered_ns)
+        most = lowest[at] - 1 if at < len(lowest) else len(events)
+        return events[max(least(read.sent_ns), 1) - 1 : most]
+
+    return window
 
 
 def _logins(calls: list[Call], files: Files) -> Iterator[str]:

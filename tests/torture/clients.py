@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from random import Random
 from typing import Final
@@ -28,10 +29,13 @@ _WEIGHTS: Final = {**_BACKEND, **_PERSON, **_AGAIN}
 class Clients:
     """Threads that call the service at `port`, and what they know of each other.
 
-    `secret` is an API key's. `tokens` has the latest of each user.
+    `secret` is an API key's. `tokens` has the latest of each user. Each thread rests `pause_s` between calls.
     """
 
-    def __init__(self, part: Round, port: int, secret: str, *, threads: int = 6, users: int = 4) -> None:
+    def __init__(
+        self, part: Round, port: int, secret: str, *, threads: int = 6, users: int = 4, pause_s: float = 0
+    ) -> None:
+        self._pause_s = pause_s
         self._part = part
         self._port = port
         self._secret = secret
@@ -62,19 +66,17 @@ class Clients:
     def busy(self) -> Iterator[None]:
         """All threads at work within."""
         self._stop.clear()
-        threads = [
-            threading.Thread(target=self._run, args=(f"client {number}", Random(seed)))
-            for number, seed in enumerate(self._seeds)
-        ]
-        self._seeds = [Random(seed).getrandbits(64) for seed in self._seeds]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join()
+        seeds, self._seeds = self._seeds, [Random(seed).getrandbits(64) for seed in self._seeds]
+        with ThreadPoolExecutor(len(seeds)) as pool:
+            running = [
+                pool.submit(self._run, f"client {number}", Random(seed)) for number, seed in enumerate(seeds)
+            ]
+            try:
+                yield
+            finally:
+                self._stop.set()
+        for client in running:
+            client.result()
 
     def settle(self) -> None:
         """Try again, each with its key, whatever nobody knows the outcome of; and use every token."""
@@ -139,8 +141,8 @@ class Clients:
     def _run(self, who: str, chance: Random) -> None:
         wire = Wire(self._port)
         while not self._stop.is_set():
-            if self.send(wire, who, self._choose(chance)) is None:
-                self._stop.wait(_BACKOFF_S)
+            listened = self.send(wire, who, self._choose(chance)) is not None
+            self._stop.wait(self._pause_s if listened else _BACKOFF_S)
         wire.close()
 
     def _choose(self, chance: Random) -> Request:

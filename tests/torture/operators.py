@@ -4,8 +4,8 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -50,6 +50,7 @@ def operators(part: Round) -> None:
         doings = list(team.doings)
         part.random.shuffle(doings)
         with stage.clients.busy():
+            team.seal()
             team.back_up()
             while doings or not part.over:
                 (doings.pop() if doings else part.random.choice(team.doings))()
@@ -160,13 +161,18 @@ class _Operators:
             "does not hold event" in stage.run("seal")[1], "a seal covers up an old backup that was restored"
         )
 
+        fresh = self._part.directory / "fresh"
+        stage.service.environ["CREDIT_DATA"] = str(fresh)
+        output = stage.run("restore", self._backups[0], "--note", kept)[1]
+        expect("published seals cover" in output, f"a restore on a new machine does not miss a seal: {output}")
+
         copied = self._part.directory / "copied"
         copytree(self._backups[0], copied)
         stage.service.environ["CREDIT_DATA"] = str(copied)
         expect(
             stage.run("audit", "--note", kept)[0] == 1, "no audit notices an old backup that was copied back"
         )
-        self._part.tally["old backups that were noticed"] += 2
+        self._part.tally["old backups that were noticed"] += 3
 
     def _line(self) -> Request:
         openid = openid_of(self._part.random.choice(self._stage.clients.users))
@@ -211,11 +217,9 @@ class _Operators:
 
 
 def _at_once(*works: Callable[[], None]) -> None:
-    threads = [threading.Thread(target=work) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(works)) as pool:
+        for doing in [pool.submit(work) for work in works]:
+            doing.result()
 
 
 def _unsound(files: Files) -> list[str]:

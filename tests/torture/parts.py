@@ -11,6 +11,7 @@ from tests.torture.operators import operators
 from tests.torture.power_cut import power_cut
 from tests.torture.processes import processes
 from tests.torture.round import Part
+from tests.torture.soak import soak
 from tests.torture.wechat import wechat
 
 PARTS: Final[dict[str, Part]] = {
@@ -23,4 +24,5 @@ PARTS: Final[dict[str, Part]] = {
     "hostile-http": hostile_http,
     "access": check_access,
     "operators": operators,
+    "soak": soak,
 }

@@ -38,8 +38,11 @@ _UNBOUNDED: Final = {"CREDIT_RATE_KEY": "off", "CREDIT_RATE_TOKEN": "off", "CRED
 class Stage:
     """The service of a round, its sandbox WeChat, and its clients; within `with`, all of it runs."""
 
-    def __init__(self, part: Round, *, workers: int = 3, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, part: Round, *, workers: int = 3, environ: dict[str, str] | None = None, pause_s: float = 0
+    ) -> None:
         self.part = part
+        self._pause_s = pause_s
         self.data = part.directory / "data"
         self.ahead_us = 0  # of the service's clock before ours
         self.tokens_since_ns = 0  # what was issued before has expired
@@ -51,7 +54,7 @@ class Stage:
         try:
             self.service.start()
             secret = new_key(self.service, *SCOPES, life_us=_LIFE_US)
-            self.clients = Clients(self.part, self.service.port, secret)
+            self.clients = Clients(self.part, self.service.port, secret, pause_s=self._pause_s)
             self.clients.log_everybody_in()
         except BaseException:
             self.__exit__(None, None, None)
@@ -149,8 +152,9 @@ class Stage:
             text=True,
             timeout=_COMMAND_S,
         )
-        if verified.returncode or "was not due" in verified.stdout:
-            yield f"verify_proof.py: {verified.stdout[-500:]}{verified.stderr[-500:]}"
+        said = [line for line in verified.stdout.splitlines() if line.startswith(("NOT", "UNUSABLE", "Event"))]
+        if verified.returncode or said:
+            yield f"verify_proof.py: {'; '.join(said[:5])}{verified.stderr[-500:]}"
 
     def _seal_later(self) -> Iterator[str]:
         """A seal as it will be made in two minutes, when every receipt is due."""
