@@ -49,7 +49,7 @@ class Story:
         self.tokens = {sha256(b"token").digest()}
         self.calls = [
             call(1, "login", None, {"code": "a"}, token="token"),
-            call(2, "grant", "g1", {"amount": 10}, version=3, credit=110, hash="hash3"),
+            call(2, "grant", "g1", {"amount": 10}, version=3, credit=110, hash="hash3", receipt={"version": 3}),
             call(3, "spend", "s1", {"amount": 5}, version=4, credit=105),
             call(4, "spend", "s2", {"amount": 1000}, "refused", code="insufficient-credit"),
             call(5, "hold", "h1", {"amount": 20}, version=5, credit=85),
@@ -103,6 +103,7 @@ BROKEN: dict[str, tuple[Callable[[Story], object], str]] = {
     "another version": (lambda s: s.change_call(2, version=4), "version 4 was told, and 3 is in the log"),
     "another credit": (lambda s: s.change_call(3, credit=99), "credit 99 was told, and 105 is in the log"),
     "another hash": (lambda s: s.change_call(2, hash="other"), "hash other was told"),
+    "no receipt": (lambda s: s.change_call(2, receipt=None), "g1 of oAnna was acknowledged without a receipt"),
     "a retry is told another": (lambda s: s.change_call(14, version=11), "version 11 was told, and 10"),
     "refused and there": (
         lambda s: s.change_call(2, outcome="refused", code="account-frozen"),

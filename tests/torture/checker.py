@@ -15,7 +15,7 @@ def broken_promises(calls: list[Call], files: Files, *, clock_moved: bool = Fals
     """Every promise that this history and these files break together, in sentences.
 
     Where the clock was moved, reads of accounts with anything that lapses are not compared, here and in
-    `dead_tokens`: what they found depended on the time of day.
+    `dead_tokens`: what they found depended on the time of day. Nor is there a receipt for everything then.
     """
     return [
         *_accounts(files),
@@ -24,6 +24,7 @@ def broken_promises(calls: list[Call], files: Files, *, clock_moved: bool = Fals
         *_in_order(calls, files),
         *_reads(calls, files, clock_moved=clock_moved),
         *_logins(calls, files),
+        *([] if clock_moved else _unsigned(calls)),
     ]
 
 
@@ -212,6 +213,13 @@ def _logins(calls: list[Call], files: Files) -> Iterator[str]:
     for call in calls:
         if call.action == "login" and call.acknowledged and call.openid not in accounts:
             yield f"{call.openid} has a token and no account"
+
+
+def _unsigned(calls: list[Call]) -> Iterator[str]:
+    """Who is shown the event that he asked for is given a receipt of it."""
+    for call in calls:
+        if call.acknowledged and call.key is not None and call.hash is not None and call.receipt is None:
+            yield f"{call.name} was acknowledged without a receipt"
 
 
 def unsettled(calls: list[Call]) -> list[Call]:
