@@ -30,6 +30,7 @@ _LIFE_US: Final = 100 * 366 * 86_400_000_000
 _COMMAND_S: Final = 120
 # A worker that is still booting overhears SIGTERM, and then everybody waits ten seconds for it.
 _BOOTED_S: Final = 1.0
+# A seal that is made so much later has every event that a receipt was given for.
 _ALL_DUE_US: Final = 120_000_000
 # Nobody is kept away for asking often: that is another part's matter.
 _UNBOUNDED: Final = {"CREDIT_RATE_KEY": "off", "CREDIT_RATE_TOKEN": "off", "CREDIT_RATE_LOGIN": "off"}
@@ -129,7 +130,8 @@ class Stage:
         """What the audit, and the program that has none of the product's code, say of seals and receipts."""
         receipts = [json.dumps(call.receipt) for call in self.calls if call.receipt is not None]
         self.part.tally["receipts held against the seals"] += len(receipts)
-        yield from self._seal_later()
+        if (problem := self.seal(_ALL_DUE_US)) is not None:
+            yield problem
         report = audit(
             self.data / "ledger.db", seals=self.data / "seals.db", witness=Witness(receipts=receipts)
         )
@@ -156,16 +158,17 @@ class Stage:
         if verified.returncode or said:
             yield f"verify_proof.py: {'; '.join(said[:5])}{verified.stderr[-500:]}"
 
-    def _seal_later(self) -> Iterator[str]:
-        """A seal as it will be made in two minutes, when every receipt is due."""
-        with closing(SealFile(self.data / "seals.db")) as file:
-            origin = Verifier.of(file.vkey()).name
-        signer = open_signer(self.data / "signing.key", origin)
-        now_us = microseconds_now() + self.ahead_us + _ALL_DUE_US
+    def seal(self, in_us: int = 0) -> str | None:
+        """Seal from this process, as if it were so much later; why that could not be done, if it could not."""
         try:
+            with closing(SealFile(self.data / "seals.db")) as file:
+                origin = Verifier.of(file.vkey()).name
+            signer = open_signer(self.data / "signing.key", origin)
+            now_us = microseconds_now() + self.ahead_us + in_us
             make_seal(self.data / "ledger.db", self.data / "seals.db", signer, now_us)
         except LedgerFault as fault:
-            yield f"it cannot be sealed: {fault}"
+            return f"it cannot be sealed: {fault}"
+        return None
 
 
 def signalled(pid: int, number: int) -> bool:
