@@ -169,7 +169,7 @@ def _reads(calls: list[Call], files: Files, *, clock_moved: bool) -> Iterator[st
         for call in mine:
             seen = window(call)
             if call.action != "read":
-                if all(each.credit >= call.facts["amount"] for each in seen):
+                if all(each.credit >= call.facts.get("amount", 0) for each in seen):
                     yield f"{call.name} was refused, and there was credit: {[each.credit for each in seen][:5]}"
                 continue
             fits = [each for each in seen if each.credit == call.credit]

@@ -4,17 +4,19 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
 from shutil import copytree
-from signal import SIGTERM
+from signal import SIGCONT, SIGSTOP, SIGTERM
 from typing import Final
 
 import requests
 
+from ledger.verify import Witness, audit
 from scripts.sandbox_wechat import openid_of
 from tests.torture.books import Files, read_files, wrong_in
 from tests.torture.checker import lacking
@@ -25,6 +27,8 @@ from tests.torture.wire import Request, call_of, outcome_of
 
 _LINES: Final = 40
 _GRANTS: Final = 2
+# So long that somebody is acknowledged meanwhile.
+_LOAD_S: Final = 0.1
 # What somebody with the plain sqlite3 shell can try: each must be refused by the file itself.
 _BY_HAND: Final = (
     "UPDATE event SET data = '{}' WHERE position = 2",
@@ -52,8 +56,10 @@ def operators(part: Round) -> None:
         with stage.clients.busy():
             team.seal()
             team.back_up()
-            while doings or not part.over:
+            while True:
                 (doings.pop() if doings else part.random.choice(team.doings))()
+                if part.over:
+                    break
         stage.restart()
         stage.judge()
         team.bring_back()
@@ -105,15 +111,18 @@ class _Operators:
             )
 
     def back_up(self) -> None:
-        """A copy has all that was acknowledged before it was begun, and is sound, however often it is sealed
-        meanwhile."""
+        """A copy has all that was acknowledged before it was begun, and is sound, also when a seal is made
+        between the copies of two files."""
         self._part.tally["backups under load"] += 1
         before = list(self._stage.calls)
         target = self._part.directory / f"backup{len(self._backups)}"
         with self._stage.command("backup", target) as backup:
-            while backup.poll() is None:
-                self._part.expect((problem := self._stage.seal()) is None, f"beside a backup: {problem}")
-                self._part.tally["seals made beside a backup"] += 1
+            while backup.poll() is None and not _is_begun(target.with_name(f".{target.name}.partial")):
+                time.sleep(0.001)
+            backup.send_signal(SIGSTOP)
+            time.sleep(_LOAD_S)
+            self._part.expect((problem := self._stage.seal()) is None, f"beside a backup: {problem}")
+            backup.send_signal(SIGCONT)
             output, status = backup.communicate()[0], backup.returncode
         self._part.expect(status == 0, f"backup: {output}")
         if status == 0:
@@ -137,46 +146,37 @@ class _Operators:
 
     def bring_back(self) -> None:
         """The oldest backup, by restore and by copying; whoever kept the last note sees what is missing."""
-        stage, expect = self._stage, self._part.expect
-        status, note = stage.run("seals", "--note")
+        stage, expect, backup = self._stage, self._part.expect, self._backups[0]
+        _, note = stage.run("seals", "--note")
         kept = self._part.directory / "note"
         kept.write_text(note)
-        expect(stage.run("audit", "--note", kept)[0] == 0, "an audit finds fault with files that are right")
+        expect(not _faults(stage.data, note), "an audit finds fault with files that are right")
         stage.service.stop(SIGTERM)
-        now, then = read_files(stage.data), read_files(self._backups[0])
+        now, then = read_files(stage.data), read_files(backup)
         lost = len(now.events) - len(then.events)
         self._part.tally["events that a restore said it would lose"] += lost
 
-        status, output = stage.run("restore", self._backups[0], "--note", kept, "--json")
+        status, output = stage.run("restore", backup, "--note", kept, "--json")
         told = json.loads(output[output.index("{") :]) if "{" in output else {}
-        expect(status == 1 and told.get("done") is False, f"a restore that loses events was done: {output}")
-        expect(
-            told.get("loss", {}).get("events") == lost,
-            f"restore would lose {lost} events and says {output[:300]}",
-        )
+        expect(status == 1 and told.get("done") is False, f"a restore loses {lost} events: {output[:300]}")
+        expect(told.get("loss", {}).get("events") == lost, f"{lost} events would be lost: {output[:300]}")
         expect(read_files(stage.data) == now, "a restore that was refused changed the files")
 
-        status, output = stage.run("restore", self._backups[0], "--note", kept, "--accept-loss")
+        status, output = stage.run("restore", backup, "--note", kept, "--accept-loss")
         expect(status == 0, f"restore --accept-loss: {output}")
         expect(read_files(stage.data).events == then.events, "what was restored is not what was backed up")
+        expect(_faults(stage.data, note), "no audit notices an old backup that was restored")
         expect(
-            "WRONG" in stage.run("audit", "--note", kept)[1], "no audit notices an old backup that was restored"
+            "does not hold event" in (stage.seal() or ""), "a seal covers up an old backup that was restored"
         )
-        expect(
-            "does not hold event" in stage.run("seal")[1], "a seal covers up an old backup that was restored"
-        )
-
-        fresh = self._part.directory / "fresh"
-        stage.service.environ["CREDIT_DATA"] = str(fresh)
-        output = stage.run("restore", self._backups[0], "--note", kept)[1]
-        expect("published seals cover" in output, f"a restore on a new machine does not miss a seal: {output}")
 
         copied = self._part.directory / "copied"
-        copytree(self._backups[0], copied)
-        stage.service.environ["CREDIT_DATA"] = str(copied)
-        expect(
-            stage.run("audit", "--note", kept)[0] == 1, "no audit notices an old backup that was copied back"
-        )
+        copytree(backup, copied)
+        expect(_faults(copied, note), "no audit notices an old backup that was copied back")
+
+        stage.service.environ["CREDIT_DATA"] = str(self._part.directory / "new-machine")
+        _, output = stage.run("restore", backup, "--note", kept)
+        expect("published seals cover" in output, f"a restore on a new machine misses no seal: {output}")
         self._part.tally["old backups that were noticed"] += 3
 
     def _line(self) -> Request:
@@ -225,6 +225,19 @@ def _at_once(*works: Callable[[], None]) -> None:
     with ThreadPoolExecutor(len(works)) as pool:
         for doing in [pool.submit(work) for work in works]:
             doing.result()
+
+
+def _is_begun(draft: Path) -> bool:
+    """Whether the first file of a backup is being copied."""
+    try:
+        return any(path.stat().st_size for path in draft.glob("*.db"))
+    except FileNotFoundError:  # it has its name by now
+        return True
+
+
+def _faults(data: Path, note: str) -> bool:
+    """Whether an audit against a note that was kept finds anything wrong."""
+    return not audit(data / "ledger.db", seals=data / "seals.db", witness=Witness(note=note)).good
 
 
 def _unsound(files: Files) -> list[str]:

@@ -10,6 +10,8 @@ from tests.torture.round import Round
 from tests.torture.stage import Stage, signalled
 
 _WORKERS: Final = 3
+# A worker that is still booting overhears SIGTERM, and then everybody waits ten seconds for it.
+_BOOTED_S: Final = 1.0
 
 
 def processes(part: Round) -> None:
@@ -19,6 +21,7 @@ def processes(part: Round) -> None:
             while not part.over:
                 time.sleep(part.random.uniform(0.05, 0.6))
                 part.random.choices(list(_FAULTS), list(_FAULTS.values()))[0](stage)
+        time.sleep(_BOOTED_S)
         stage.restart()
         stage.judge()
 

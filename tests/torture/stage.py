@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from signal import SIGCONT, SIGKILL, SIGTERM
@@ -28,8 +27,6 @@ from tests.torture.round import Round
 
 _LIFE_US: Final = 100 * 366 * 86_400_000_000
 _COMMAND_S: Final = 120
-# A worker that is still booting overhears SIGTERM, and then everybody waits ten seconds for it.
-_BOOTED_S: Final = 1.0
 # A seal that is made so much later has every event that a receipt was given for.
 _ALL_DUE_US: Final = 120_000_000
 # Nobody is kept away for asking often: that is another part's matter.
@@ -93,7 +90,6 @@ class Stage:
     def restart(self) -> None:
         """End the service as its supervisor would, whatever state it is in, and start it anew."""
         self.resume()
-        time.sleep(_BOOTED_S)
         self.service.stop(self.part.random.choice((SIGTERM, SIGKILL)))
         self.service.start()
 
