@@ -211,7 +211,11 @@ def _logins(calls: list[Call], files: Files) -> Iterator[str]:
         if count > 1:
             yield f"code {code} gave {count} tokens"
     for call in calls:
-        if call.action == "login" and call.acknowledged and call.openid not in accounts:
+        if call.action != "login" or not call.acknowledged:
+            continue
+        if call.token is None:
+            yield f"{call.name} was acknowledged without a token"
+        if call.openid not in accounts:
             yield f"{call.openid} has a token and no account"
 
 

@@ -62,7 +62,8 @@ def operators(part: Round) -> None:
                     break
         stage.restart()
         stage.judge()
-        team.bring_back()
+        if team.backups:  # none could be made, and that was said
+            team.bring_back()
 
 
 class _Operators:
@@ -72,7 +73,7 @@ class _Operators:
         self._stage = stage
         self._part = stage.part
         self._names = count()
-        self._backups: list[Path] = []
+        self.backups: list[Path] = []
         self.doings: Sequence[Callable[[], None]] = (
             self.grant,
             self.grant_in_bulk,
@@ -115,7 +116,7 @@ class _Operators:
         between the copies of two files."""
         self._part.tally["backups under load"] += 1
         before = list(self._stage.calls)
-        target = self._part.directory / f"backup{len(self._backups)}"
+        target = self._part.directory / f"backup{len(self.backups)}"
         with self._stage.command("backup", target) as backup:
             while backup.poll() is None and not _is_begun(target.with_name(f".{target.name}.partial")):
                 time.sleep(0.001)
@@ -126,7 +127,7 @@ class _Operators:
             output, status = backup.communicate()[0], backup.returncode
         self._part.expect(status == 0, f"backup: {output}")
         if status == 0:
-            self._backups.append(target)
+            self.backups.append(target)
             files = read_files(target)
             problems = [*lacking(before, files), *_unsound(files)]
             for problem in problems:
@@ -146,7 +147,7 @@ class _Operators:
 
     def bring_back(self) -> None:
         """The oldest backup, by restore and by copying; whoever kept the last note sees what is missing."""
-        stage, expect, backup = self._stage, self._part.expect, self._backups[0]
+        stage, expect, backup = self._stage, self._part.expect, self.backups[0]
         _, note = stage.run("seals", "--note")
         kept = self._part.directory / "note"
         kept.write_text(note)

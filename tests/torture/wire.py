@@ -92,7 +92,7 @@ def call_of(
     settling: bool = False,
 ) -> Call:
     """The call as the history keeps it, answered now."""
-    event = told.get("event", {})
+    event, token = told.get("event", {}), told.get("token")
     return Call(
         who,
         request.action,
@@ -107,7 +107,7 @@ def call_of(
         event.get("version", told.get("version")),
         told.get("credit"),
         event.get("hash"),
-        told.get("token"),
+        token if isinstance(token, str) else None,
         told.get("receipt"),
     )
 
