@@ -22,18 +22,24 @@ _TIMEOUT_S: Final = 600
 _BROKEN: Final = re.compile(r"^ *BROKEN: (.+)$", re.MULTILINE)
 
 
-class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A guard in words, the text of `file` that it is, and what stands there when it is removed.
+class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of `file`, the text that a guard is, and what stands there when it is removed."""
 
-    The part of the suite named then must find a promise broken, from that seed, in a first round of each if not
-    so many minutes.
+    file: str
+    old: str
+    new: str
+
+
+class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A guard in words, and what removes it.
+
+    The part of the suite named then must find a promise broken, from that seed, in its first round or in so many
+    minutes.
     """
 
     name: str
     part: str
-    file: str
-    old: str
-    new: str
+    changes: list[Change]
     seed: str = "guard"
     minutes: float = 0.5
 
@@ -62,16 +68,17 @@ def without_each(chosen: list[Guard], scratch: Path) -> Iterator[Failed]:
                     checkout / folder,
                     ignore=shutil.ignore_patterns("node_modules", "__pycache__"),
                 )
-            path = checkout / guard.file
-            path.write_text(removed(path.read_text(), guard))
+            for change in guard.changes:
+                path = checkout / change.file
+                path.write_text(removed(path.read_text(), change))
             yield Failed(guard, _said(checkout, guard, Path(name)))
 
 
-def removed(text: str, guard: Guard) -> str:
-    """The text of the guard's file without the guard; raises ValueError where it is not there."""
-    if guard.old not in text:
-        raise ValueError(f"{guard.file} has not the guard: {guard.name}")
-    return text.replace(guard.old, guard.new)
+def removed(text: str, change: Change) -> str:
+    """The text of the file without the guard; raises ValueError where it is not there."""
+    if change.old not in text:
+        raise ValueError(f"{change.file} has no {change.old!r}")
+    return text.replace(change.old, change.new)
 
 
 def _said(checkout: Path, guard: Guard, scratch: Path) -> str | None:
