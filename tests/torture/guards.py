@@ -33,8 +33,8 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A guard in words, and what removes it.
 
-    The part of the suite named then must find a promise broken, from that seed, in its first round or in so many
-    minutes.
+    The part of the suite named then must find a promise broken, from that seed, in its first rounds: as many as
+    begin within so many minutes.
     """
 
     name: str
