@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.conftest import ROOT
+from tests.torture import __main__ as suite
 from tests.torture.__main__ import run
 from tests.torture.guards import Change, Guard, guards, removed
 from tests.torture.parts import PARTS
@@ -72,6 +74,33 @@ def test_a_part_that_cannot_run_is_named_and_the_others_run(
     assert "lack was NOT run: strace is missing: apt-get install strace" in printed
     assert re.search(r"keep\n +1 rounds", printed)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_options_say_what_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process goes on with its own
+    monkeypatch.setattr(suite, "run", lambda *given, **how: asked.append((given, how)) or 1)
+    monkeypatch.setattr(suite, "remove_guards", lambda *given: asked.append(given) or 0)
+    call = CliRunner().invoke
+    assert call(suite.main, ["--seed", "s", "--scratch", str(tmp_path)]).exit_code == 1
+    assert asked.pop() == (("s", 300, tuple(PARTS), None, tmp_path), {"round_s": 15, "stop": False})
+    options = [
+        "--seed",
+        "s",
+        "--part",
+        "soak",
+        "--minutes",
+        "60",
+        "--round-s",
+        "3600",
+        "--round",
+        "2",
+        "--stop",
+    ]
+    call(suite.main, [*options, "--scratch", str(tmp_path)])
+    assert asked.pop() == (("s", 3600, ("soak",), 2, tmp_path), {"round_s": 3600, "stop": True})
+    assert call(suite.main, ["--guards", "--part", "clock", "--scratch", str(tmp_path)]).exit_code == 0
+    assert asked == [(("clock",), tmp_path)]
 
 
 def test_an_error_of_the_suite_itself_says_where_it_was(

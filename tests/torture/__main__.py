@@ -8,15 +8,12 @@ from collections import Counter
 from pathlib import Path
 from secrets import token_hex
 from tempfile import mkdtemp
-from typing import Final
 
 import click
 
 from tests.torture.guards import guards, without_each
 from tests.torture.parts import PARTS
 from tests.torture.round import CannotRun, Round
-
-_ROUND_S: Final = 15.0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,8 +27,12 @@ _ROUND_S: Final = 15.0
 )
 @click.option("--stop", is_flag=True, help="End with the first round in which a promise is broken.")
 @click.option(
-    "--guards", is_flag=True, help="Show that each fault bites: the suite without each guard in turn."
+    "--guards",
+    "without_guards",
+    is_flag=True,
+    help="Show that each fault bites: the suite without each guard in turn.",
 )
+@click.option("--round-s", type=click.FloatRange(1), default=15, help="How long a round is, in seconds (15).")
 @click.option(
     "--scratch",
     default=Path("/var/tmp"),
@@ -45,6 +46,7 @@ def main(
     number: int | None,
     stop: bool,
     without_guards: bool,
+    round_s: float,
     scratch: Path,
 ) -> None:
     """Try to lose a credit: real services, real files, real clients, and faults at random moments.
@@ -58,13 +60,15 @@ def main(
       scripts/torture                                     five minutes of everything
       scripts/torture --part power-cut --minutes 30
       scripts/torture --seed 5f1c --part power-cut --round 3    a round that failed, again
+      scripts/torture --part soak --minutes 60 --round-s 3600   an hour of load: nothing grows
       scripts/torture --guards                            the product without each guard: all must fail
     """
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, lambda number, _: sys.exit(128 + number))
     if without_guards:
         sys.exit(remove_guards(names, scratch))
-    sys.exit(run(seed, minutes * 60, names or tuple(PARTS), number, scratch, stop=stop))
+    parts = names or tuple(PARTS)
+    sys.exit(run(seed, minutes * 60, parts, number, scratch, round_s=round_s, stop=stop))
 
 
 def remove_guards(names: tuple[str, ...], scratch: Path) -> int:
@@ -79,7 +83,14 @@ def remove_guards(names: tuple[str, ...], scratch: Path) -> int:
 
 
 def run(
-    seed: str, seconds: float, names: tuple[str, ...], number: int | None, scratch: Path, *, stop: bool = False
+    seed: str,
+    seconds: float,
+    names: tuple[str, ...],
+    number: int | None,
+    scratch: Path,
+    *,
+    round_s: float = 15,
+    stop: bool = False,
 ) -> int:
     """All of it; the exit status."""
     click.echo(f"seed {seed}")
@@ -94,7 +105,7 @@ def run(
                 continue
             begun = time.monotonic()
             directory = Path(mkdtemp(prefix=f"torture-{name}-{at}-", dir=scratch))
-            part = Round(f"{seed}/{name}/{at}", directory, _ROUND_S)
+            part = Round(f"{seed}/{name}/{at}", directory, round_s)
             try:
                 PARTS[name](part)
             except CannotRun as why:
