@@ -100,7 +100,8 @@ class Clients:
         """Send it once; None where nobody listens. What it came to is known to all from here on."""
         if request.key is not None:
             self._requests[request.openid, request.key, str(request.facts)] = request
-            self._sent.append(request)
+            if request.action != "probe":  # of which something is expected, so nobody else may try its key
+                self._sent.append(request)
         token = self.tokens.get(request.user)
         secret = None if request.action == "login" else token if request.user else self._secret
         try:
