@@ -3,6 +3,7 @@
 import os
 import random
 from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
@@ -231,7 +232,7 @@ def test_only_what_takes_much_longer_is_told_apart() -> None:
 
 
 SESSION_KEY = b64encode(bytes(range(240, 256))).decode()
-KEY_FILE = os.urandom(32).hex()
+KEY_FILE = sha256(b"a key").hexdigest()  # the same in every process that collects tests
 
 
 @pytest.fixture(scope="module")
