@@ -116,11 +116,12 @@ def test_an_error_of_the_suite_itself_says_where_it_was(
 
 
 @pytest.mark.parametrize("guard", guards(), ids=lambda guard: guard.name)
-def test_a_guard_is_where_the_list_says(guard: Guard) -> None:
+def test_a_guard_is_where_the_list_says_and_its_loss_is_documented(guard: Guard) -> None:
     for change in guard.changes:
         text = (ROOT / change.file).read_text()
         assert removed(text, change) != text
     assert guard.part in PARTS
+    assert f"| {guard.name} | `{guard.part}` |" in (ROOT / "docs" / "reliability.md").read_text()
 
 
 def test_a_guard_that_is_not_there_is_an_error() -> None:
