@@ -86,7 +86,7 @@ def ndjson(context: schemathesis.SerializationContext, value: Any) -> bytes:
 
 
 def log_in() -> str:
-    answer = requests.post(f"{WORLD['url']}/login", json={"code": f"dev-own-{next(numbers)}"}, timeout=10)
+    answer = requests.post(f"{WORLD['url']}/login", json={"code": f"dev-own{next(numbers)}-1"}, timeout=10)
     return str(answer.json()["token"])
 
 
