@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tests.conftest import ROOT
 from tests.torture import __main__ as suite
 from tests.torture.__main__ import run
-from tests.torture.guards import Change, Guard, guards, removed
+from tests.torture.guards import Change, Guard, guards, removed, without_each
 from tests.torture.parts import PARTS
 from tests.torture.round import HISTORY, CannotRun, Part, Round
 
@@ -127,3 +127,10 @@ def test_a_guard_is_where_the_list_says_and_its_loss_is_documented(guard: Guard)
 def test_a_guard_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ValueError, match="file has no 'gone'"):
         removed("text", Change("file", "gone", ""))
+
+
+def test_a_suite_that_only_crashes_has_not_missed_the_guard(tmp_path: Path) -> None:
+    torn = Guard("torn", "power-cut", [Change("ledger/sqlite.py", '"PRAGMA synchronous=FULL"', "(")])
+    ((_, said),) = without_each([torn], tmp_path)
+    assert said is None
+    assert list(tmp_path.iterdir()) == []
