@@ -1,10 +1,21 @@
 """What is said to grow in a long run, and what is not."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.torture.soak import Sample, grown
+from tests.torture.round import Round
+from tests.torture.soak import Sample, grown, soak
 
 FLAT = [Sample(100_000, 40, 4096)] * 20
+
+
+def test_some_seconds_of_load_break_no_promise(tmp_path: Path) -> None:
+    part = Round("soak", tmp_path, 4)
+    soak(part)
+    assert part.broken == []
+    assert part.tally["acknowledged"] > 10
+    assert part.tally["samples of memory and files"] > 5
 
 
 def test_what_goes_up_and_down_does_not_grow() -> None:
