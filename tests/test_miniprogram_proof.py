@@ -57,7 +57,9 @@ def seal(service, after_us=0):
 
 
 def refresh(phone, credit, word):
+    """Ends with the phone's check: while that is under way, the word is the one of the check before."""
     phone.fetch(credit)
+    expect(phone.see("seal-word")).to_have_class("seal-word")
     expect(phone.see("seal-word")).to_have_text(word)
 
 
@@ -134,7 +136,7 @@ def test_a_history_of_more_than_a_page_is_checked_with_the_key_of_config_js(phon
 def test_an_answer_that_was_changed_on_the_way_is_found_and_blocks_nothing(phones, unsealed):
     phone = phones(at=unsealed)
     phone.launch()
-    phone.fetch("100")
+    refresh(phone, "100", "尚未封存")
     seal(unsealed)
     refresh(phone, "100", "已核验")
 
@@ -172,7 +174,7 @@ def test_an_answer_that_was_changed_on_the_way_is_found_and_blocks_nothing(phone
 def test_a_list_that_is_not_what_was_sealed_is_found(phones, unsealed):
     phone = phones(at=unsealed)
     phone.launch()
-    phone.fetch("100")
+    refresh(phone, "100", "尚未封存")
     seal(unsealed)
     refresh(phone, "100", "已核验")
 
@@ -227,7 +229,7 @@ def test_a_ledger_that_was_replaced_behind_the_users_back_is_found_each_way(phon
     phone = phones(at=unsealed)
     phone.failures_expected = True
     phone.launch()
-    phone.fetch("100")
+    refresh(phone, "100", "尚未封存")
     me, other = unsealed.openid_of(phone.user), new_account(unsealed)
     seal(unsealed)
     refresh(phone, "100", "已核验")
@@ -278,7 +280,7 @@ def test_a_check_in_that_was_acknowledged_and_never_sealed_is_found(phones, unse
     phone = phones(at=unsealed)
     phone.failures_expected = True
     phone.launch()
-    phone.fetch("100")
+    refresh(phone, "100", "尚未封存")
     seal(unsealed)
     refresh(phone, "100", "已核验")
     before = copied(unsealed)

@@ -44,6 +44,8 @@ Page({
     checkinError: '',
     /** @type {SealView | null} what this phone found out about the credit by itself; null: nothing yet */
     seal: null,
+    /** A check is under way: `seal` is what the one before found out. */
+    checking: false,
     sealOpen: false,
     /** The credit shown is one of an earlier time, because the service could not be asked. */
     stale: false,
@@ -60,6 +62,8 @@ Page({
   known: null,
   /** @type {Verification | null} */
   verification: null,
+  /** @type {Promise<Verification> | null} the last check that began */
+  check: null,
   /** @type {LedgerEvent[]} what `rows` shows */
   events: [],
   /** @type {number | null} where the next older page starts; null: there is none */
@@ -139,8 +143,12 @@ Page({
 
   /** @param {number} [oldest] event of the list that is to be compared with the proof */
   async verify(oldest) {
-    this.verification = await verify(oldest);
-    this.compareStatement();
+    const check = verify(oldest);
+    this.check = check;
+    this.setData({ checking: true });
+    this.verification = await check;
+    this.compareStatement(); // Which may begin another one.
+    if (this.check === check) this.setData({ checking: false });
   },
 
   /** The list, or what was proved, has changed: for older events more of the proof is needed. */
