@@ -60,12 +60,16 @@ class Results(msgspec.Struct):
 
 
 class Target(msgspec.Struct):
-    """Figures held against a bound: one value a round, of which the median counts; none where not measured."""
+    """Figures held against a bound: one value a round, of which the median counts; none where not measured.
+
+    `floor` is what the least that any code does for that work comes to, where that was measured.
+    """
 
     title: str
     bound: float
     at_least: bool
     values: list[float]
+    floor: list[float] = []
 
     @property
     def verdict(self) -> str:

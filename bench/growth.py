@@ -7,7 +7,8 @@ from typing import Final
 
 import click
 
-from bench.figures import Results
+from bench.figures import FLOOR, Results
+from bench.library import grown_inserts_per_second
 from bench.people import accounts_of, copy_grown, make_grown
 from bench.plan import CONNECTIONS, Plan
 from bench.product import PRODUCT, producing_grown, service_environ
@@ -15,6 +16,9 @@ from bench.whole_log import append_beside_sealer, read_whole, seal_changed
 
 # Reads first: writes make the ledger larger.
 WORKS: Final = ("credit", "statement", "grant", "spend")
+_TURNS: Final = [("credit", FLOOR, "lookups"), *((work, PRODUCT, work) for work in WORKS)]
+# About what a commit of the service has at so many connections.
+_BATCH: Final = 18
 
 
 def growth_work(work: str) -> str:
@@ -37,18 +41,18 @@ def measure_growth(directory: Path, wechat_api: str, plan: Plan, cache: Path, re
     for number in range(rounds):
         sizes = plan.sizes if number % 2 == 0 else plan.sizes[::-1]
         for events in sizes:
-            with (
-                TemporaryDirectory(dir=directory) as name,
-                producing_grown(Path(name), wechat_api, events, cache) as product,
-            ):
-                for work in WORKS:
-                    if plan.warm_s:
-                        product.load(work, plan.warm_s, CONNECTIONS)
-                    load = product.load(work, seconds, CONNECTIONS)
-                    figures = results.into(growth_work(work), PRODUCT, events, "/s")
-                    figures.values.append(load.per_second)
-                    figures.p50_ms.append(load.p50_us / 1e3)
-                    figures.p99_ms.append(load.p99_us / 1e3)
+            with TemporaryDirectory(dir=directory) as name:
+                with producing_grown(Path(name), wechat_api, events, cache) as product:
+                    for work, who, route in _TURNS:
+                        if plan.warm_s:
+                            product.load(route, plan.warm_s, CONNECTIONS)
+                        load = product.load(route, seconds, CONNECTIONS)
+                        figures = results.into(growth_work(work), who, events, "/s")
+                        figures.values.append(load.per_second)
+                        figures.p50_ms.append(load.p50_us / 1e3)
+                        figures.p99_ms.append(load.p99_us / 1e3)
+                rows = grown_inserts_per_second(product.data / "ledger.db", product.openids, _BATCH, seconds)
+                results.into(growth_work("grant"), FLOOR, events, "/s").values.append(rows)
 
 
 def measure_whole_logs(directory: Path, plan: Plan, cache: Path, results: Results) -> None:

@@ -1,19 +1,22 @@
 """Grants without HTTP: the ledger as a library, bare inserts of the same rows, and `eventsourcing`."""
 
+import random
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from bench.contender import EVENTSOURCING, NotInstalled, installed, python_of
-from bench.limits import BareTables, account_values, event_values
+from bench.limits import BareTables, Rows, account_values, event_values
 from bench.machine import Failed, started
 from bench.people import commit_all
 from ledger import schema
+from ledger.account import Account
 from ledger.commands import GrantCredit, RegisterUser, Submission
 from ledger.committer import ledger_committer
 from ledger.events import Recorded
@@ -77,18 +80,36 @@ def inserts_per_second(directory: Path, batch: int, seconds: float, *, guarded: 
                 for n, (openid, version) in zip(numbers, places, strict=True)
             ]
 
-            def commit() -> None:
-                tables.begin()
-                for pair in rows:
-                    tables.add(pair)
-                tables.commit()
-
-            return commit
+            return partial(_insert, tables, rows)
 
         return _rate(write, batch, seconds)
     finally:
         tables.close()
         _remove(path)
+
+
+def grown_inserts_per_second(path: Path, openids: list[str], batch: int, seconds: float) -> float:
+    """The rows of grants to any of these accounts into the ledger at `path`, so many a transaction.
+
+    What is hashed there is not, so it is no good ledger any more.
+    """
+    with closing(Log(path)) as log:
+        accounts = {openid: _account(log, openid) for openid in openids}
+    event, _ = _a_grant(path.parent)
+    chance = random.Random(7)  # noqa: S311 - whom a benchmark chooses is no secret
+    with closing(BareTables(path)) as tables:
+
+        def write(first: int) -> Callable[[], None]:
+            rows = []
+            for number in range(first, first + batch):
+                account = accounts[openid := chance.choice(openids)]
+                version = account.version + 1
+                accounts[openid] = msgspec.structs.replace(account, version=version)
+                values = account_values(to_row(account), openid, version)
+                rows.append((event_values(event, openid, version, f"bare{number}"), values))
+            return partial(_insert, tables, rows)
+
+        return _rate(write, batch, seconds)
 
 
 def eventsourcing_per_second(directory: Path, batch: int, seconds: float, cache: Path) -> float:
@@ -107,6 +128,20 @@ def eventsourcing_per_second(directory: Path, batch: int, seconds: float, cache:
     if counted.credit != counted.grants:
         raise Failed(f"eventsourcing granted {counted.grants}, its accounts have {counted.credit}")
     return counted.grants / counted.seconds
+
+
+def _insert(tables: BareTables, rows: list[Rows]) -> None:
+    tables.begin()
+    for pair in rows:
+        tables.add(pair)
+    tables.commit()
+
+
+def _account(log: Log, openid: str) -> Account:
+    account = log.account(openid)
+    if account is None:
+        raise Failed(f"{openid} has no account")
+    return account
 
 
 def _rate(write: Callable[[int], Callable[[], None]], batch: int, seconds: float) -> float:
@@ -130,11 +165,10 @@ def _a_grant(directory: Path) -> tuple[Recorded, Row]:
     try:
         with closing(ledger_committer(path)) as ledger:
             _, granted = ledger.commit([Submission(RegisterUser(_OPENIDS[0], 0), "rule:signup"), grant])
-        with closing(Log(path)) as log:
-            account = log.account(_OPENIDS[0])
-        if not isinstance(granted, Outcome) or account is None:
+        if not isinstance(granted, Outcome):
             raise Failed(f"a grant came to {granted!r}")
-        return granted.events[-1], to_row(account)
+        with closing(Log(path)) as log:
+            return granted.events[-1], to_row(_account(log, _OPENIDS[0]))
     finally:
         _remove(path)
 

@@ -51,7 +51,7 @@ def started(
     """
     process: subprocess.Popen[Any] = subprocess.Popen(
         command,
-        env={**os.environ, **(environ or {})},
+        env={**_environ(), **(environ or {})},
         start_new_session=True,
         **{"cwd": ROOT, **options},
     )
@@ -70,6 +70,11 @@ def started(
                 for pid in family:
                     _kill(pid)
                 process.wait()
+
+
+def _environ() -> dict[str, str]:
+    """This program's, without what has every process compile its modules anew: no deployment has that."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def run_to_end(

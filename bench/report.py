@@ -135,8 +135,10 @@ def _growth(results: Results) -> str:
     sizes = results.at_of(growth_work(GROWTH_WORKS[0]))
     rows = []
     for work in GROWTH_WORKS:
-        found = [results.find(growth_work(work), PRODUCT, events) for events in sizes]
-        rows.append([TITLES[work], *(_cell(each, latency=True) for each in found)])
+        for who in (FLOOR, PRODUCT):
+            found = [results.find(growth_work(work), who, events) for events in sizes]
+            if any(found):
+                rows.append([f"{TITLES[work]}, {who}", *(_cell(each, latency=True) for each in found)])
     return table(["", *(f"{events:,} events" for events in sizes)], rows)
 
 
@@ -147,6 +149,7 @@ def _whole_log(results: Results) -> str:
     for accounts in results.at_of("seal"):
         seconds, mib = (results.find(work, PRODUCT, accounts) for work in ("seal", "seal-memory"))
         rows.append([f"seal of {accounts:,} changed accounts, s", _cell(seconds)])
+        rows.append([f"the floor of {accounts:,}, s", _cell(results.find("seal", FLOOR, accounts))])
         rows.append(["MiB of the sealer", _cell(mib)])
     return text + "\n" + table(["on the largest of them", ""], rows)
 
@@ -188,8 +191,9 @@ def _targets(results: Results) -> str:
         middle = number(median(values)) if values else ""
         spread = f"{number(min(values))}–{number(max(values))}" if values else ""
         verdict = "**missed**" if target.verdict == "missed" else target.verdict
-        rows.append([target.title, bound, middle, spread, verdict])
-    return table(["", "bound", "median", "rounds", ""], rows)
+        floor = number(median(target.floor)) if target.floor else ""
+        rows.append([target.title, bound, middle, spread, verdict, floor])
+    return table(["", "bound", "median", "rounds", "", "floor"], rows)
 
 
 def _conditions(results: Results) -> str:

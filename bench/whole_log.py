@@ -1,4 +1,4 @@
-"""What reading a whole ledger costs: audit, replay, seals, and a bare reading to hold them against.
+"""What reading a whole ledger costs: audit, replay, seals, and the least of each to hold it against.
 
 The commands run as an operator runs them, in processes of their own, and count from their start to their end.
 """
@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.figures import Results
-from bench.machine import Failed, credit_ledger, run_to_end, started
+from bench.figures import FLOOR, LIMIT, Results
+from bench.machine import Failed, Run, credit_ledger, run_to_end, started
 from bench.people import commit_all, users_of
 from bench.product import PRODUCT
 from ledger.commands import GrantCredit, Submission
@@ -26,12 +26,14 @@ _BATCH: Final = 64
 
 def read_whole(data: Path, events: int, results: Results) -> None:
     """One round over a ledger of so many events that nobody writes: each reading after the other."""
-    path = data / "ledger.db"
-    scan = [sys.executable, "-P", "-m", "bench.limits", str(path)]
+    says = f"{events} events"
     readings = {
-        ("scan", "limit"): run_to_end(scan, f"{events} events", one_core=True),
-        ("replay-one-core", PRODUCT): credit_ledger(data, f"{events} events", "replay", one_core=True),
-        ("replay", PRODUCT): credit_ledger(data, f"{events} events", "replay"),
+        ("scan", LIMIT): _least("scan", data, says, one_core=True),
+        ("replay-one-core", FLOOR): _least("fold", data, says, one_core=True),
+        ("replay-one-core", PRODUCT): credit_ledger(data, says, "replay", one_core=True),
+        ("replay", FLOOR): _least("fold", data, says),
+        ("replay", PRODUCT): credit_ledger(data, says, "replay"),
+        ("audit", FLOOR): _least("chain", data, says),
         ("audit", PRODUCT): credit_ledger(data, "good", "audit"),
     }
     for (work, who), run in readings.items():
@@ -45,9 +47,16 @@ def seal_changed(data: Path, accounts: int, number: int, results: Results) -> No
     chosen = random.Random(number).sample(users_of(accounts), min(CHANGED, accounts))  # noqa: S311 - no secret
     grants = [GrantCredit(openid, 1, "campaign", f"change{number}") for _, openid in chosen]
     commit_all(data / "ledger.db", list(grants))
+    floor = _least("seal", data, "parts")
+    results.into("seal", FLOOR, len(chosen), "s").values.append(floor.seconds)
     run = credit_ledger(data, "seal ", "seal")
     results.into("seal", PRODUCT, len(chosen), "s").values.append(run.seconds)
     results.into("seal-memory", PRODUCT, len(chosen), "MiB").values.append(run.mib)
+
+
+def _least(which: str, data: Path, says: str, *, one_core: bool = False) -> Run:
+    command = [sys.executable, "-P", "-m", "bench.whole_floor", which, str(data)]
+    return run_to_end(command, says, one_core=one_core)
 
 
 def append_beside_sealer(data: Path, accounts: int, number: int, seconds: float, results: Results) -> None:

@@ -18,18 +18,24 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from bench import run
+from api.vault import open_signer
+from bench import run, whole_floor
 from bench.contender import CONTENDERS
 from bench.figures import Results
 from bench.machine import Failed
 from bench.measure import Stage, Turn
+from bench.people import commit_all, make_grown, users_of
 from bench.plan import FULL, QUICK, Plan
 from bench.plots import drawings
 from bench.product import PRODUCT, Product
 from bench.report import BEGIN, END
 from bench.server import Load
 from bench.targets import targets
+from ledger.commands import GrantCredit
+from ledger.seal import origin_of
+from ledger.sealer import make_seal
 from ledger.sqlite import connect
+from scripts.sandbox_wechat import APPID
 from tests.backend import new_key
 from tests.conftest import ROOT, Service
 
@@ -187,7 +193,7 @@ def test_bench_says_which_file_has_no_markers(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
     )
     assert done.returncode == 1
     assert f"{tmp_path}/README.md" in done.stderr
@@ -215,3 +221,24 @@ def test_the_routes_of_the_benchmark_are_in_no_other_app(
         assert rows.execute("SELECT credit, granted FROM account").fetchall() == [(7, 7)]
 
     assert requests.post(f"{service.url}/bench/hello", json=grant, timeout=5).status_code == 404
+
+
+def test_the_least_that_reading_a_ledger_takes_reads_all_of_it_and_believes_nothing(tmp_path: Path) -> None:
+    """A floor that skipped what it is the floor of would be none."""
+    make_grown(1000, tmp_path, lambda _: None)
+    (data,) = tmp_path.iterdir()
+    commit_all(data / "ledger.db", [GrantCredit(openid, 1, "x", "more") for _, openid in users_of(30)])
+    assert [whole_floor.main(which, data) for which in ("scan", "fold", "chain")] == ["1030 events"] * 3
+    assert whole_floor.main("seal", data) == "30 parts"
+    # Which does not believe what it finds there unchecked.
+    make_seal(data / "ledger.db", data / "seals.db", open_signer(data / "signing.key", origin_of(APPID)), 2**50)
+
+    with closing(connect(data / "ledger.db")) as ledger:
+        ledger.execute("DROP TRIGGER event_is_never_updated")
+        ledger.execute("UPDATE event SET recorded_at = recorded_at + 1 WHERE position = 700")
+        with pytest.raises(Failed, match="event 700 is not"):
+            whole_floor.main("chain", data)
+        assert whole_floor.main("fold", data) == "1030 events"
+        ledger.execute("UPDATE event SET credit = credit + 1 WHERE position = 600")
+    with pytest.raises(Failed, match="event 600 comes to"):
+        whole_floor.main("fold", data)
