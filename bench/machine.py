@@ -121,6 +121,13 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def awaits(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for that signal, and its first thread sleeps."""
+    fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    handled = int(fields["SigCgt"], 16) >> (number - 1) & 1
+    return bool(handled) and fields["State"].startswith("S")
+
+
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.machine import Failed, children, memory_mib, started
+from bench.machine import Failed, awaits, children, memory_mib, started
 from bench.open_loop import ask_all, get, post
 
-_START_TIMEOUT_S: Final = 30
+_START_TIMEOUT_S: Final = 120
 _IN_FLIGHT_S: Final = 0.1
 _PATIENCE_S: Final = 10
 
@@ -162,6 +162,9 @@ def wrk(url: str, work: str, run: str, people: Path, api_key: str, seconds: floa
     shape = [f"-t{threads}", f"-c{connections}", f"-d{math.ceil(seconds) + 60}", "--timeout", "10"]
     command = ["wrk", *shape, "-s", "bench/wrk.lua", url, "--", work, run, str(people), api_key]
     with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        # Before it has a handler the signal would kill it, and between that and its sleep nobody would hear it.
+        while process.poll() is None and not awaits(process.pid, signal.SIGINT):
+            time.sleep(0.001)
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)  # ends and reports, as it does by itself after whole seconds
         output = process.communicate(timeout=30)[0].decode(errors="replace")
