@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -26,8 +25,24 @@ from scripts.credit_ledger import cli
 from tests.ledger_samples import APPID, committed
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, "-c", "from scripts.credit_ledger import main; main()"]
-PATIENCE_S = 60
+_MAIN = "from scripts.credit_ledger import main; main()"
+COMMAND = [sys.executable, "-c", _MAIN]
+# A command that stops itself, at whatever it opens, renames or connects to next, once there is something in a
+# file. Whoever looks from outside comes too late on a busy machine.
+_HALTING = f"""
+import glob, os, signal, sys
+pattern, looking = sys.argv.pop(1), True
+def halt(*event):
+    global looking
+    if looking:
+        looking = False  # what is done here is an event, too
+        if any(map(os.path.getsize, glob.glob(pattern))):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        else:
+            looking = True
+sys.addaudithook(halt)
+{_MAIN}
+"""
 
 
 class Data:
@@ -93,17 +108,19 @@ class Data:
         assert done.exit_code == 1, done.stderr + done.stdout
         return done.stdout + done.stderr
 
-    def killed(self, *arguments: object, when: Callable[[], bool]) -> None:
-        """Start a command and kill it as soon as `when` says so."""
-        with self.halted(*arguments, when=when) as process:
+    def killed(self, *arguments: object, at: Path) -> None:
+        """Start a command, and kill it where `halted` has it stand still."""
+        with self.halted(*arguments, at=at) as process:
             process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
 
-    def started(self, *arguments: object, stdout: IO[bytes] | int = subprocess.PIPE) -> subprocess.Popen[str]:
+    def started(
+        self, *arguments: object, stdout: IO[bytes] | int = subprocess.PIPE, command: Sequence[str] = COMMAND
+    ) -> subprocess.Popen[str]:
         """A command in a process of its own."""
         return subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
+            [*command, *map(str, arguments)],
             env={**os.environ, **self.environ},
             cwd=ROOT,
             stdout=stdout,
@@ -112,14 +129,13 @@ class Data:
         )
 
     @contextmanager
-    def halted(self, *arguments: object, when: Callable[[], bool]) -> Iterator[subprocess.Popen[str]]:
-        """A command that stands still from when `when` said so; it goes on after the block, if it still can."""
-        process = self.started(*arguments)
-        deadline = time.monotonic() + PATIENCE_S
-        while not when():
-            assert process.poll() is None, "it ended before it could be halted"
-            assert time.monotonic() < deadline
-        process.send_signal(signal.SIGSTOP)
+    def halted(self, *arguments: object, at: Path) -> Iterator[subprocess.Popen[str]]:
+        """A command that stands still soon after it wrote something to `at`, whose name may have a `*`; it goes
+        on after the block, if it still can."""
+        process = self.started(at, *arguments, command=[sys.executable, "-c", _HALTING])
+        stopped_or_ended = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert stopped_or_ended is not None
+        assert stopped_or_ended.si_code == os.CLD_STOPPED, "it ended before it could be halted"
         try:
             yield process
         finally:

@@ -112,7 +112,7 @@ def test_kill_9_in_a_backup_leaves_nothing_of_that_name(data: Data, tmp_path: Pa
     data.register(*(f"oMany{number}" for number in range(3000)))
     target = tmp_path / "to" / "backup"
     target.parent.mkdir()
-    data.killed("backup", target, when=lambda: (target.parent / ".backup.partial" / "ledger.db").exists())
+    data.killed("backup", target, at=target.parent / ".backup.partial" / "ledger.db")
     assert not target.exists()
     (target.parent / ".backup.partial" / "of-the-killed").touch()
     data.says("backup", target)
@@ -125,7 +125,7 @@ def test_while_a_backup_is_made_another_of_that_name_says_so(data: Data, tmp_pat
     target = tmp_path / "to" / "backup"
     target.parent.mkdir()
     begun = target.parent / ".backup.partial" / "ledger.db"
-    with data.halted("backup", target, when=begun.exists) as first:
+    with data.halted("backup", target, at=begun) as first:
         told = data.refuses("backup", target)
         assert told == (
             f"Error: {target} is being made by another process: wait until that is done, or give another name\n"
@@ -164,7 +164,7 @@ def test_a_backup_whose_name_was_taken_meanwhile_leaves_what_took_it(data: Data,
     target = tmp_path / "to" / "backup"
     target.parent.mkdir()
     begun = target.parent / ".backup.partial" / "ledger.db"
-    with data.halted("backup", target, when=begun.exists) as first:
+    with data.halted("backup", target, at=begun) as first:
         target.mkdir()
         (target / "mine").write_text("mine")
     _, told = first.communicate()
@@ -448,7 +448,7 @@ def test_an_exchange_that_broke_off_anywhere_is_finished(tmp_path: Path, moved: 
 def test_what_a_killed_restore_staged_is_gone_with_the_next_command(data: Data, backup: Path) -> None:
     """A copy of access.db is in it, with whoever is erased then."""
     staged = data.path / ".staged"
-    with data.halted("restore", backup, when=lambda: (staged / "access.db").exists()) as process:
+    with data.halted("restore", backup, at=staged / "access.db") as process:
         data.says("seals")
         assert staged.exists()  # it is still at work
         process.kill()
