@@ -23,10 +23,15 @@ def have_part(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Part], None]:
 
 def test_a_round_has_the_same_chance_again(have_part: Callable[[str, Part], None], tmp_path: Path) -> None:
     drawn: list[float] = []
-    have_part("draw", lambda part: drawn.append(part.random.random()))
-    assert run("seed", 0.05, ("draw",), None, tmp_path) == 0
-    assert len(set(drawn)) == len(drawn) > 2
-    first = drawn[:3]
+
+    def draw(part: Round) -> None:
+        drawn.append(part.random.random())
+        part.expect(len(drawn) < 3, "there are fewer than three")
+
+    have_part("draw", draw)
+    assert run("seed", 60, ("draw",), None, tmp_path, stop=True) == 1
+    assert len(set(drawn)) == 3
+    first = drawn[:]
     drawn.clear()
     assert run("seed", 0, ("draw",), 3, tmp_path) == 0
     assert drawn == first[2:]

@@ -9,7 +9,7 @@ from tests.torture.round import CannotRun, Round
 
 
 def test_nothing_is_lost_and_time_never_runs_back_when_the_clock_jumps(tmp_path: Path) -> None:
-    part = Round("clock", tmp_path, 0)
+    part = Round("clock", tmp_path, 0, {"acknowledged": 150})
     try:
         clock(part)
     except CannotRun as why:

@@ -7,7 +7,7 @@ from tests.torture.round import Round
 
 
 def test_nothing_is_lost_or_doubled_by_two_operators_at_once(tmp_path: Path) -> None:
-    part = Round("operators 3", tmp_path, 4)
+    part = Round("operators 3", tmp_path, 4, {"acknowledged": 150})
     operators(part)
     assert part.broken == []
     assert part.tally["seals by two at once"] >= 1

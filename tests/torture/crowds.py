@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 from tests.conftest import Service
-from tests.torture.aftermath import credit_latencies, expect_ready, expect_unhindered
+from tests.torture.aftermath import Latencies, credit_latencies, expect_ready, expect_unhindered
 from tests.torture.raw_http import Connection, request
 from tests.torture.round import Round
 
@@ -15,6 +15,8 @@ _SLOW_READERS: Final = 12
 _BIG_ANSWERS: Final = 600
 _SMALL_BUFFER: Final = 4096
 _LOOK_S: Final = 0.4
+# They are let in without waiting for each other's deadline, 20 s; a busy machine takes longer than a second.
+_CROWD_S: Final = 60
 # The service's own deadline for a body, and what a busy machine may add.
 _BODY_DEADLINE_S: Final = 20 + 5
 _SOUND: Final = (
@@ -41,7 +43,9 @@ class Crowds:
                 client = await crowd.enter_async_context(Connection(self._port))
                 await client.send(_SOUND[: chance.randrange(len(_SOUND) + 1)])
             took_s = time.monotonic() - begun
-            self._round.expect(took_s < 10, f"{_HALF_SENT} half-sent requests took {took_s:.1f} s to send")
+            self._round.expect(
+                took_s < _CROWD_S, f"{_HALF_SENT} half-sent requests took {took_s:.1f} s to send"
+            )
             self._round.tally["half-sent requests"] += _HALF_SENT
             during = await self._latencies()
             await expect_ready(self._round, self._port, "in a crowd of half-sent requests")
@@ -68,7 +72,7 @@ class Crowds:
     async def _read_all(self, client: Connection) -> None:
         sizes = set()
         for number in range(_BIG_ANSWERS):
-            answer = await client.answer_within(10)
+            answer = await client.answer_within(60)
             found = None if answer is None else answer.headers.get("x-request-id")
             self._round.expect(found == f"big-{number}", f"big answer {number} was {found}'s")
             if answer is None:
@@ -94,5 +98,5 @@ class Crowds:
             self._round.tally["bodies a byte a second"] += 1
             self._round.expect(told is not None and told.status == 408, f"a body without end was told {told}")
 
-    async def _latencies(self) -> list[float]:
+    async def _latencies(self) -> Latencies:
         return await credit_latencies(self._round, self._port, self._token, self._credit, _LOOK_S)

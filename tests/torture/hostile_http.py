@@ -39,7 +39,9 @@ _SIGNUP: Final = 100
 _ENOUGH: Final = 10**9
 _CLIENTS: Final = 48
 # Whoever sent a whole request has his answer by then; one that is not whole never has.
-_PATIENCE_S: Final = 1.0
+_PATIENCE_S: Final = 5.0
+# Of a request that is sure to be answered, or hung up on.
+_LONG_PATIENCE_S: Final = 60.0
 _SHORT_PATIENCE_S: Final = 0.02
 _QUIET_S: Final = 0.15
 _WARM_UP: Final = 400
@@ -106,7 +108,7 @@ class _Attack:
     async def _listed(self) -> None:
         """Each malformed request of a list, with the statuses that are right for it."""
         for what, raw, statuses in listed(self._owner):
-            answer = await self._exchange(Hostile(what, raw))
+            answer = await self._exchange(Hostile(what, raw), None if 0 in statuses else _LONG_PATIENCE_S)
             self._round.tally["listed requests"] += 1
             status = 0 if answer is None else answer.status
             self._round.expect(status in statuses, f"{what}: answered {status}, not {sorted(statuses)}")
@@ -158,7 +160,7 @@ class _Attack:
                     await connection.send(stream[:size])
                     stream = stream[size:]
                 for number, raw in enumerate(named):
-                    answer = await connection.answer_within(10)
+                    answer = await connection.answer_within(_LONG_PATIENCE_S)
                     found = None if answer is None else answer.headers.get("x-request-id")
                     self._round.expect(
                         found == f"pipe-{number}", f"answer {number} of a pipeline was {found}'s"
@@ -183,8 +185,9 @@ class _Attack:
 
     # -- what comes back -----------------------------------------------------------------------------------
 
-    async def _exchange(self, hostile: Hostile) -> Answer | None:
-        patience_s = _PATIENCE_S if hostile.may_write else _SHORT_PATIENCE_S
+    async def _exchange(self, hostile: Hostile, patience_s: float | None = None) -> Answer | None:
+        if patience_s is None:
+            patience_s = _PATIENCE_S if hostile.may_write else _SHORT_PATIENCE_S
         try:
             answer = await ask(self._service.port, hostile.raw, patience_s)
         except TimeoutError:

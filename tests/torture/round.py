@@ -2,14 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 HISTORY: Final = "history.jsonl"
+# For a round of some seconds on a machine that does much else: its service alone can take as long to start.
+_PATIENCE_S: Final = 120
 
 
 class CannotRun(Exception):
@@ -19,22 +22,31 @@ class CannotRun(Exception):
 class Round:
     """What a part is given: chance that comes from the seed, an empty directory, and a time to be done in.
 
+    However busy the machine is, it goes on until the tally has the `least` of each, or two minutes longer.
+
     `tally` is what was done, by name in the plural: what clients were told (`acknowledged`, `refused`,
     `unknown`), and each kind of fault (`workers killed`, `power cuts`). `broken` is every promise that was
     seen broken, in sentences that name what was lost: one is a defect.
     """
 
-    def __init__(self, seed: str, directory: Path, seconds: float) -> None:
+    def __init__(
+        self, seed: str, directory: Path, seconds: float, least: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         self.random = Random(seed)
         self.directory = directory
         self.tally: Counter[str] = Counter()
         self.broken: list[str] = []
         self._deadline = time.monotonic() + seconds
+        self._least = least
 
     @property
     def over(self) -> bool:
         """Whether the time is up: begin nothing new."""
-        return time.monotonic() >= self._deadline
+        over_s = time.monotonic() - self._deadline
+        if over_s < 0:
+            return False
+        enough = all(self.tally[what] >= count for what, count in self._least.items())
+        return enough or over_s >= _PATIENCE_S
 
     def expect(self, holds: bool, promise: str) -> None:
         """Note that `promise` is broken unless it `holds`; the round goes on."""

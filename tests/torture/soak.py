@@ -37,8 +37,8 @@ def soak(part: Round) -> None:
         with stage.clients.busy():
             while not part.over:
                 samples.append(_sample(stage))
+                part.tally["samples of memory and files"] += 1
                 time.sleep(max(0.2, min(30.0, (time.monotonic() - begun) / _SAMPLES)))
-        part.tally["samples of memory and files"] += len(samples)
         for problem in grown(samples):
             part.expect(False, problem)
         stage.restart()

@@ -36,9 +36,11 @@ from tests.torture.wechat_faults import FAULTS, QUICK, RIGHT, SLOW
 _WORKERS: Final = 2
 _SIGNUP: Final = 100
 _PEOPLE: Final = 8
-# What docs/wechat.md allows a login in all, and what a busy machine may add.
+# What docs/wechat.md allows a login in all, and what it may take more: so much, and so many times as long as
+# a line through `cat` took in the worst case, which says how busy the machine is.
 _DEADLINE_S: Final = 5.0
 _SLACK_S: Final = 3.0
+_SLACK_LINES: Final = 10
 _AT_ONCE: Final = 8
 # So many calls of WeChat at once, and logins that wait for one, has a worker.
 _CALLS_PER_WORKER: Final = 16
@@ -78,6 +80,7 @@ class _Logins:
         self._people = [Person(f"person{n}", _SIGNUP + 1000 * n) for n in range(1, _PEOPLE + 1)]
         self._newcomers = 0
         self._codes = 0
+        self._slowest: dict[str, float] = {}  # seconds, by what WeChat did
 
     async def run(self) -> None:
         for person in self._people:
@@ -111,7 +114,7 @@ class _Logins:
         outcome = told(path, answer)
         failure = outcome[1] if outcome else "no answer that is documented"
         self._round.record(code=code, path=path, failure=failure, ms=round(took_s * 1000))
-        self._round.expect(took_s < _DEADLINE_S + _SLACK_S, f"a login with WeChat's {kind} took {took_s:.1f} s")
+        self._slowest[kind] = max(took_s, self._slowest.get(kind, 0))
         self._round.expect(outcome is not None, f"a login with WeChat's {kind} was answered {answer}")
         return outcome or (None, None)
 
@@ -198,6 +201,10 @@ class _Logins:
         await asyncio.gather(*leaving)
         self._round.tally["logins in a flood"] += _FLOOD
         expect_unhindered(self._round, "a flood of logins", quiet, busy)
+        allowed_s = _DEADLINE_S + _SLACK_S + _SLACK_LINES * max(busy.lines)
+        for kind, took_s in self._slowest.items():
+            self._round.expect(took_s < allowed_s, f"a login with WeChat's {kind} took {took_s:.1f} s")
+        self._slowest.clear()
         late, least = failures.count("wechat-busy"), _FLOOD - _WORKERS * _WAITING_PER_WORKER
         self._round.expect(late >= least, f"{late} of {_FLOOD} logins at once were told to come later")
         # No thread goes on reading for nobody: whoever comes now is not kept waiting.
