@@ -25,6 +25,7 @@ from ledger.file_system import file_system_of
 ROOT: Final = Path(__file__).resolve().parent.parent
 _STOP_TIMEOUT_S: Final = 40
 _SAMPLE_S: Final = 0.02
+_kept_ports: Final[list[socket.socket]] = []
 
 
 class Failed(click.ClickException):
@@ -99,7 +100,7 @@ def _peak_mib(pid: int) -> float:
     """The most memory that a process had so far; 0 for one that is gone, or not yet what it is to be."""
     try:
         found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0.0
     return int(found.group(1)) / 1024 if found else 0.0
 
@@ -136,9 +137,16 @@ def _kill(pid: int) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that is given to nobody else while this program runs.
+
+    It stays bound here, without listening: a server that sets SO_REUSEADDR, as they all do, can listen on it,
+    and listen again after a restart, while the kernel chooses it for no other server and for no connection.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    _kept_ports.append(kept)
+    return int(kept.getsockname()[1])
 
 
 def cores() -> int:

@@ -8,12 +8,12 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ import pytest
 import requests
 from hypothesis import HealthCheck, settings
 
+from bench.machine import free_port
 from ledger.commands import GrantCredit, RegisterUser, Submission
 from ledger.committer import ledger_committer
 from ledger.execute import Outcome
 from ledger.schema import create
+from ledger.sqlite import Turnstile
 from scripts.sandbox_wechat import APPID, SECRET, openid_of
 
 
@@ -50,25 +52,26 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 ROOT = Path(__file__).resolve().parent.parent
 # For what must come, however busy the machine is; nobody waits that long for what comes.
 PATIENCE_S = 60
+DAY_S = 86_400
+# So long before midnight nothing is begun that must end on the same day.
+DAY_ENDS_S = 180
 
 # How long an example takes, or the making of one, says how busy the machine is.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
 
-_kept_ports: list[socket.socket] = []
 
+@pytest.fixture
+def within_a_day() -> None:
+    """For tests that speak of today: they do not begin on one day and end on the next.
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that is given to nobody else while these tests run.
-
-    It stays bound here, without listening: a server that sets SO_REUSEADDR, as they all do, can listen on it,
-    and listen again after a restart, while the kernel chooses it for no other server and for no connection.
+    Today is that of Shanghai, where the ledger counts the days, or of this machine's time zone.
     """
-    kept = socket.socket()
-    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    kept.bind(("127.0.0.1", 0))
-    _kept_ports.append(kept)
-    return int(kept.getsockname()[1])
+    now = time.time()
+    for ahead_s in (8 * 3600, time.localtime(now).tm_gmtoff):
+        left_s = DAY_S - (now + ahead_s) % DAY_S
+        if left_s < DAY_ENDS_S:
+            time.sleep(left_s)
 
 
 class Sandbox:
@@ -87,9 +90,12 @@ class Sandbox:
         )
         return str(answer.json()["code"])
 
+    def asked(self) -> dict[str, int]:
+        """How often WeChat was asked about each code."""
+        return dict(requests.get(f"{self.url}/sandbox/calls", timeout=PATIENCE_S).json())
+
     def calls(self, code: str) -> int:
-        """How often WeChat was asked about `code`."""
-        return int(requests.get(f"{self.url}/sandbox/calls", timeout=PATIENCE_S).json().get(code, 0))
+        return self.asked().get(code, 0)
 
     def user_info(self, user: str, **profile: str) -> dict[str, str]:
         answer = requests.get(f"{self.url}/sandbox/userinfo", {"user": user, **profile}, timeout=PATIENCE_S)
@@ -159,6 +165,14 @@ class Service:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
 
+    def wait_for_others(self, gone: Iterable[int]) -> None:
+        """Wait until the master has noticed that these workers are gone, and has started all others in their
+        place: a worker that was killed is among its children until then."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(now := set(self.worker_pids())) < self.workers or now & set(gone):
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
@@ -217,6 +231,16 @@ def new_service(tmp_path: Path, sandbox: Sandbox) -> Iterator[Callable[..., Serv
     yield start
     for running in started:
         running.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def unsealed_service(new_service: Callable[..., Service], tmp_path: Path) -> Iterator[Service]:
+    """A service that makes no seals by itself: when there is one is for the test to say."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    with closing(Turnstile(data / "sealer.lock")) as duty:
+        assert duty.take_if_free()
+        yield new_service(data)
 
 
 @pytest.fixture(scope="session")
