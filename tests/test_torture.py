@@ -40,6 +40,13 @@ def test_a_round_has_the_same_chance_again(have_part: Callable[[str, Part], None
     assert drawn != first[:1]
 
 
+def test_a_round_whose_time_is_up_goes_on_until_it_has_the_least_that_was_asked_for(tmp_path: Path) -> None:
+    part = Round("s", tmp_path, 0, {"acknowledged": 2})
+    assert not part.over
+    part.tally["acknowledged"] += 2
+    assert part.over
+
+
 def test_a_broken_promise_is_told_and_its_round_kept(
     have_part: Callable[[str, Part], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
