@@ -26,9 +26,11 @@ from ledger.execute import Outcome
 from ledger.note import Verifier
 from ledger.seal_file import SealFile, Stored
 from ledger.sealer import make_seal
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
 
 DAY_US = 86_400_000_000
+# An end that a test waits for, and that a request is sure to come before, also on a busy machine.
+SOON_US = 2_000_000
 SCOPES = ("audit", "grant", "operate", "read", "spend")
 ACTOR = "operator:tests"
 
@@ -108,7 +110,9 @@ class Backend:
         return found if key is None else found | {"Idempotency-Key": key}
 
     def get(self, path: str, **query: Any) -> requests.Response:
-        return requests.get(f"{self.service.url}/v1/accounts/{path}", query, headers=self.headers(), timeout=20)
+        return requests.get(
+            f"{self.service.url}/v1/accounts/{path}", query, headers=self.headers(), timeout=PATIENCE_S
+        )
 
     def account(self, openid: str, **query: object) -> dict[str, Any]:
         answer = self.get(openid, **query)
@@ -131,7 +135,7 @@ class Backend:
             params=query,
             json=body,
             headers=self.headers(chosen) | (headers or {}),
-            timeout=20,
+            timeout=PATIENCE_S,
         )
 
     def write(self, path: str, body: object, **options: Any) -> dict[str, Any]:
@@ -192,7 +196,7 @@ def raw_request(
 
 def exchange(service: Service, request: bytes, host: str = "127.0.0.1") -> tuple[int, bytes]:
     """Send bytes as they are; the status and the body of the answer."""
-    with socket.create_connection((host, service.port), timeout=20) as client:
+    with socket.create_connection((host, service.port), timeout=PATIENCE_S) as client:
         client.sendall(request)
         answer = b""
         while b"\r\n\r\n" not in answer:

@@ -15,7 +15,9 @@ import pytest
 import requests
 
 from tests.backend import WRITES, Backend, new_account, new_openid, prepared, raw_request, unproved
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
+
+pytestmark = pytest.mark.usefixtures("within_a_day")
 
 CHECKIN = "/v1/me/checkin"
 
@@ -47,7 +49,7 @@ class Write:
 
     def send_and_hang_up(self, request: bytes, *, reset: bool = False, after_s: float = 0) -> None:
         """Send bytes and close without reading; `reset` says so with an RST."""
-        with socket.create_connection(("127.0.0.1", self.service.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", self.service.port), timeout=PATIENCE_S) as client:
             if reset:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             client.sendall(request)
@@ -56,7 +58,7 @@ class Write:
     def retry(self) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.secret}", "Idempotency-Key": "k1"}
         body = None if self.path == CHECKIN else WRITES[self.path]
-        return requests.post(self.service.url + self.target, json=body, headers=headers, timeout=20)
+        return requests.post(self.service.url + self.target, json=body, headers=headers, timeout=PATIENCE_S)
 
     def assert_landed_once(self) -> None:
         answers = [self.retry(), self.retry()]
@@ -109,15 +111,16 @@ def test_a_write_that_met_kill_9_lands_once(new_service: Callable[..., Service])
         write.send_and_hang_up(write.request(), after_s=after_s)
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
+        service.wait_for_others(victims)
         wait_until_served(service)
         write.assert_landed_once()
 
 
 def wait_until_served(service: Service) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
-            if requests.get(f"{service.url}/readyz", timeout=5).status_code == 200:
+            if service.get("/readyz").status_code == 200:
                 return
         except requests.RequestException:
             time.sleep(0.02)
@@ -161,7 +164,7 @@ def test_of_20_spends_of_10_on_100_credits_over_4_workers_exactly_10_succeed(
 
 def check_in(service: Service, token: str, key: str) -> requests.Response:
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
-    return requests.post(service.url + CHECKIN, headers=headers, timeout=20)
+    return requests.post(service.url + CHECKIN, headers=headers, timeout=PATIENCE_S)
 
 
 def test_twenty_taps_earn_once(new_service: Callable[..., Service]) -> None:

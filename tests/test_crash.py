@@ -14,7 +14,7 @@ from ledger.sqlite import connect
 from ledger.statement import Reader
 from ledger.verify import audit
 from tests.backend import Backend
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
 
 GRANTS = 1000
 CLIENTS = 16
@@ -43,7 +43,7 @@ def test_kill_9_during_1000_grants_loses_no_acknowledged_one(
             key = f"grant-{number}"
             url, body = f"{service.url}/v1/accounts/{openid}/grants", {"amount": 1, "reason": "r"}
             try:
-                answer = session.post(url, json=body, headers=backend.headers(key), timeout=10)
+                answer = session.post(url, json=body, headers=backend.headers(key), timeout=PATIENCE_S)
                 assert answer.status_code == 201, answer.text
                 acknowledged[key] = answer.json()["event"]["version"]
             except requests.RequestException:
@@ -57,12 +57,11 @@ def test_kill_9_during_1000_grants_loses_no_acknowledged_one(
     for done in range(150, GRANTS, 150):
         while len(acknowledged) + len(unknown) < done:
             time.sleep(0.005)
-        for pid in service.worker_pids() if victim == "all workers" else service.worker_pids()[:1]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                kills += 1
-            except ProcessLookupError:
-                continue  # gone already: the master was just about to replace it
+        victims = service.worker_pids() if victim == "all workers" else service.worker_pids()[:1]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+        service.wait_for_others(victims)
     for thread in threads:
         thread.join()
     assert kills >= 6

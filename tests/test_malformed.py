@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import select
 import socket
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import pytest
 import requests
 
 from tests.backend import SCOPES, exchange, new_key
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
 
 DEEP = b"[" * 30_000 + b"]" * 30_000
 # Routes that read a body, and a field of it that is text.
@@ -92,7 +93,7 @@ def test_a_body_that_cannot_be_taken_is_a_4xx_problem(
             "Authorization": f"Bearer {bearer}",
             "Idempotency-Key": "k",
         },
-        timeout=10,
+        timeout=PATIENCE_S,
     )
     check_problem(answer, status)
 
@@ -108,14 +109,14 @@ def test_a_chunked_body_is_counted_while_it_is_read(service: Service, size: int)
         yield b'"}'
 
     answer = requests.post(
-        f"{service.url}/login", data=pieces(), headers={"Content-Type": "application/json"}, timeout=10
+        f"{service.url}/login", data=pieces(), headers={"Content-Type": "application/json"}, timeout=PATIENCE_S
     )
     check_problem(answer, 413)
 
 
 def test_a_body_without_end_is_cut_off(service: Service) -> None:
     """Up to a megabyte is read so that the answer arrives; whoever goes on sending is hung up on."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S) as client:
         client.sendall(b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n")
         client.sendall(b"Content-Length: 1000000000\r\n\r\n")
         sent = 0
@@ -134,7 +135,7 @@ def test_a_chunked_body_of_a_fair_size_is_taken(service: Service) -> None:
         f"{service.url}/login",
         data=iter([body[:5], body[5:]]),
         headers={"Content-Type": "application/json; charset=utf-8"},
-        timeout=10,
+        timeout=PATIENCE_S,
     )
     assert "token" in answer.json()
 
@@ -144,7 +145,9 @@ def test_a_chunked_body_of_a_fair_size_is_taken(service: Service) -> None:
 )
 def test_a_body_that_does_not_say_it_is_json_is_refused(service: Service, content_type: str | None) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
-    check_problem(requests.post(f"{service.url}/login", data=b'{"code":"a"}', headers=headers, timeout=5), 415)
+    check_problem(
+        requests.post(f"{service.url}/login", data=b'{"code":"a"}', headers=headers, timeout=PATIENCE_S), 415
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +160,7 @@ def test_a_body_that_does_not_say_it_is_json_is_refused(service: Service, conten
     ],
 )
 def test_a_query_parameter_may_be_given_once(service: Service, path: str) -> None:
-    check_problem(requests.get(service.url + path, timeout=5), 400)
+    check_problem(requests.get(service.url + path, timeout=PATIENCE_S), 400)
 
 
 @pytest.mark.parametrize(
@@ -181,12 +184,12 @@ def test_a_path_is_what_it_says(service: Service, path: str, status: int) -> Non
     session = requests.Session()
     request = requests.Request("GET", service.url).prepare()
     request.url = service.url + path  # as it is, without requests tidying it
-    check_problem(session.send(request, timeout=5), status)
+    check_problem(session.send(request, timeout=PATIENCE_S), status)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "POST", "TRACE", "PROPFIND", "BREW"])
 def test_another_method_is_a_4xx_problem(service: Service, method: str) -> None:
-    check_problem(requests.request(method, f"{service.url}/credit", timeout=5), range(400, 406))
+    check_problem(requests.request(method, f"{service.url}/credit", timeout=PATIENCE_S), range(400, 406))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,7 @@ def test_a_page_that_cannot_be_is_a_problem(service: Service, token: str, query:
 
 @pytest.mark.parametrize("accept", ["text/xml", "application/xml", "text/html", "nonsense", "*/*;q=x"])
 def test_an_error_is_a_json_problem_whatever_is_asked_for(service: Service, accept: str) -> None:
-    check_problem(requests.get(f"{service.url}/nowhere", headers={"Accept": accept}, timeout=5), 404)
+    check_problem(requests.get(f"{service.url}/nowhere", headers={"Accept": accept}, timeout=PATIENCE_S), 404)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +222,9 @@ def test_an_error_is_a_json_problem_whatever_is_asked_for(service: Service, acce
 )
 def test_a_strange_authorization_is_nobody(service: Service, header: str) -> None:
     headers = {"Authorization": header.encode("latin-1")}
-    answer = requests.get(f"{service.url}/checklogin", headers=headers, timeout=5)
+    answer = requests.get(f"{service.url}/checklogin", headers=headers, timeout=PATIENCE_S)
     assert answer.json() == {"is_login": False}
-    check_problem(requests.get(f"{service.url}/v1/me/credit", headers=headers, timeout=5), 401)
+    check_problem(requests.get(f"{service.url}/v1/me/credit", headers=headers, timeout=PATIENCE_S), 401)
 
 
 RAW = {
@@ -259,7 +262,7 @@ RAW = {
 
 @pytest.mark.parametrize("what", RAW)
 def test_malformed_http_is_never_a_500_and_the_next_client_is_served(service: Service, what: str) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S) as client:
         client.sendall(RAW[what])
         client.shutdown(socket.SHUT_WR)
         answer = b""
@@ -295,15 +298,15 @@ def test_a_body_that_never_comes_is_answered_408(service: Service) -> None:
 def test_half_sent_requests_keep_nobody_waiting(service: Service) -> None:
     """A thread for each connection would be used up by these; the event loop is not."""
     token = service.login("unhindered")
+    head = b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
     half_sent = []
     try:
         for number in range(200):
-            client = socket.create_connection(("127.0.0.1", service.port), timeout=5)
-            client.sendall(
-                b"GET /cre" if number % 2 else b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{"
-            )
+            client = socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S)
+            client.sendall(b"GET /cre" if number % 2 else head + b"{")
             half_sent.append(client)
         assert service.credit(token) == {"credit": 100}
+        assert select.select(half_sent[-2:], [], [], 0)[0] == [], "it waited until their time was up"
     finally:
         for client in half_sent:
             client.close()

@@ -13,7 +13,9 @@ from ledger.committer import microseconds_now
 from ledger.errors import AlreadyCheckedIn
 from ledger.statement import rfc3339
 from tests.backend import DAY_US, Backend, exchange, happened, new_openid, raw_request
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
+
+pytestmark = pytest.mark.usefixtures("within_a_day")
 
 
 def test_the_statement_is_paged_by_cursor_newest_first(service: Service) -> None:
@@ -85,7 +87,9 @@ def test_without_a_bearer_token_it_is_a_401_problem(service: Service, path: str)
     for answer in (
         service.get(path),
         service.get(path, "undefined"),
-        requests.get(service.url + path, {"token": token}, timeout=5),  # an address is no place for a token
+        requests.get(
+            service.url + path, {"token": token}, timeout=PATIENCE_S
+        ),  # an address is no place for a token
     ):
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -135,7 +139,7 @@ def test_a_profile_that_cannot_be_is_refused_and_the_old_one_stays(
 
 def put(service: Service, token: str, body: dict[str, object]) -> requests.Response:
     headers = {"Authorization": f"Bearer {token}"}
-    return requests.put(f"{service.url}/v1/me/profile", json=body, headers=headers, timeout=5)
+    return requests.put(f"{service.url}/v1/me/profile", json=body, headers=headers, timeout=PATIENCE_S)
 
 
 def test_what_expires_and_what_is_held_is_shown(service: Service) -> None:
@@ -160,7 +164,7 @@ def test_what_expires_and_what_is_held_is_shown(service: Service) -> None:
 
 def check_in(service: Service, token: str, key: str | None = None, **query: str) -> requests.Response:
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key or secrets.token_hex(8)}
-    return requests.post(f"{service.url}/v1/me/checkin", params=query, headers=headers, timeout=5)
+    return requests.post(f"{service.url}/v1/me/checkin", params=query, headers=headers, timeout=PATIENCE_S)
 
 
 def shanghai_day() -> int:

@@ -6,23 +6,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pytest
 
 from api.wechat import LoginFailed, WechatClient
+from tests.conftest import PATIENCE_S
 
 CLIENTS = 16  # as many as there are threads that call WeChat
 
 
+class Trickling(NamedTuple):
+    """A server whose head goes on for ever, a byte at a time; `answering` has an entry for each client."""
+
+    url: str
+    answering: list[socket.socket]
+
+
 @pytest.fixture
-def trickling_wechat() -> Iterator[str]:
-    """A server whose head goes on for ever, a byte at a time."""
+def trickling_wechat() -> Iterator[Trickling]:
     listening = socket.create_server(("127.0.0.1", 0), backlog=64)
     ended = threading.Event()
+    answering: list[socket.socket] = []
 
     def trickle(client: socket.socket) -> None:
         try:
             client.sendall(b"HTTP/1.1 200 OK\r\nX-Trickle: ")
+            answering.append(client)
             while not ended.wait(0.2):
                 client.sendall(b".")
         except OSError:
@@ -37,43 +47,45 @@ def trickling_wechat() -> Iterator[str]:
             threading.Thread(target=trickle, args=(client,), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    yield Trickling(f"http://127.0.0.1:{listening.getsockname()[1]}", answering)
     ended.set()
     listening.close()
 
 
-def reading_threads() -> int:
-    return sum(thread.name.startswith("wechat") for thread in threading.enumerate())
+def wait_until_nobody_reads() -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while [thread for thread in threading.enumerate() if thread.name.startswith("wechat")]:
+        assert time.monotonic() < deadline, "a thread reads on"
+        time.sleep(0.05)
 
 
-def test_clients_that_leave_during_a_login_take_their_threads_with_them(trickling_wechat: str) -> None:
+def test_clients_that_leave_during_a_login_take_their_threads_with_them(
+    trickling_wechat: Trickling, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """gunicorn cancels the request of a client that left; a thread that reads on would be lost to all."""
-    client = WechatClient(trickling_wechat, "wx0", "secret")
+    monkeypatch.setattr("api.wechat.DEADLINE_S", 3600.0)  # nothing else frees a thread
+    client = WechatClient(trickling_wechat.url, "wx0", "secret")
 
-    async def leave_and_come_back() -> float:
+    async def leave_and_come_back() -> None:
         calls = [asyncio.create_task(client.identify(f"code-{number}")) for number in range(CLIENTS)]
-        await asyncio.sleep(0.5)
+        while len(trickling_wechat.answering) < CLIENTS:
+            await asyncio.sleep(0.01)
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         idle = client._threads
-        started = time.monotonic()
         # Each thread is free again: as many jobs run at once as there are threads.
-        meet = threading.Barrier(CLIENTS, timeout=3)
+        meet = threading.Barrier(CLIENTS, timeout=PATIENCE_S)
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(idle, meet.wait) for _ in range(CLIENTS)))
-        return time.monotonic() - started
 
     asyncio.run(leave_and_come_back())
     client.close()
-    deadline = time.monotonic() + 5
-    while reading_threads() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert reading_threads() == 0
+    wait_until_nobody_reads()
 
 
-def test_a_deadline_frees_the_thread_as_well_as_the_caller(trickling_wechat: str) -> None:
-    client = WechatClient(trickling_wechat, "wx0", "secret")
+def test_a_deadline_frees_the_thread_as_well_as_the_caller(trickling_wechat: Trickling) -> None:
+    client = WechatClient(trickling_wechat.url, "wx0", "secret")
 
     async def identify() -> None:
         with pytest.raises(LoginFailed, match="wechat-unreachable"):
@@ -81,10 +93,7 @@ def test_a_deadline_frees_the_thread_as_well_as_the_caller(trickling_wechat: str
 
     asyncio.run(identify())
     client.close()
-    deadline = time.monotonic() + 3
-    while reading_threads() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert reading_threads() == 0
+    wait_until_nobody_reads()
 
 
 SESSION_KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
