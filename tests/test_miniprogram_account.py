@@ -27,7 +27,7 @@ from ledger.commands import (
     UnfreezeAccount,
 )
 from ledger.committer import ledger_committer, microseconds_now
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="the mini-program was NOT tested: playwright is missing"
@@ -37,6 +37,7 @@ expect = sync_api.expect
 from tests.miniprogram.phone import SCREEN  # noqa: E402 - needs playwright
 
 pytest_plugins = ["tests.miniprogram.fixtures"]
+pytestmark = pytest.mark.usefixtures("within_a_day")
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
@@ -97,13 +98,12 @@ def test_the_button_says_what_today_earns_and_afterwards_what_tomorrow_does(phon
     phone.fetch("125")
     expect(phone.see("streak")).to_have_text("已连续签到 5 天")
     expect(phone.see("checkin")).to_have_text("今日签到 +5")
-    phone.see("checkin").click()
-    expect(phone.see("checkin")).to_have_text("已签到")
+    with phone.toasts_stay():
+        phone.check_in("130")
+        expect(phone.page.get_by_text("签到成功 +5")).to_be_visible()
     expect(phone.see("checkin")).to_be_disabled()
-    expect(phone.page.get_by_text("签到成功 +5")).to_be_visible()
     expect(phone.see("streak")).to_have_text("已连续签到 6 天")
     expect(phone.see("checkin-hint")).to_have_text("明天签到 +20")
-    expect(phone.see("credit")).to_have_text("130")
     expect(phone.rows().first).to_contain_text("签到第 6 天")
     expect(phone.rows().first).to_contain_text("+5余额 130")
     # Register, welcome gift, and one row for each check-in with its reward.
@@ -120,8 +120,9 @@ def test_two_taps_at_once_send_one_request(phone):
         phone.see("checkin").dblclick()
         expect(phone.see("checkin")).to_have_text("正在签到…")
         phone.see("checkin").click(force=True)
-        phone.page.wait_for_timeout(200)
+        phone.wait_until(lambda: held)
         assert len(held) == 1
+    expect(phone.see("checkin")).to_have_text("已签到")
     expect(phone.see("credit")).to_have_text("105")
     assert phone.count("POST", "/v1/me/checkin") == 1
 
@@ -179,8 +180,7 @@ def test_a_frozen_account_says_so_and_takes_no_check_in_until_it_is_unfrozen(pho
     phone.fetch("100")
     expect(phone.see("frozen")).to_have_count(0)
     expect(phone.see("checkin-error")).to_have_count(0)
-    phone.see("checkin").click()
-    expect(phone.see("credit")).to_have_text("105")
+    phone.check_in("105")
 
 
 def test_after_a_check_in_nothing_jumps(phone, shop):
@@ -364,7 +364,7 @@ def test_a_logout_ends_the_session_and_only_a_tap_logs_in_again(phone, service):
     assert phone.page.evaluate("Object.keys(localStorage)") == ["wx:logged-out"]
     phone.launch()
     expect(phone.see("login")).to_be_visible()
-    phone.page.wait_for_timeout(200)
+    phone.page.wait_for_load_state("networkidle")
     assert phone.requests == []
     phone.see("login").click()
     expect(phone.see("credit")).to_have_text("100")
@@ -417,11 +417,14 @@ def test_whoever_asks_too_often_is_told_how_many_seconds_to_wait(phones, tmp_pat
         phone.failures_expected = True
         phone.launch()
         phone.fetch("100")  # credit, statement, profile
+        phone.checked()  # and the proof
         phone.see("fetch").click()
         expect(phone.see("error")).to_have_text(re.compile(r"^操作太频繁，请 \d+ 秒后再试。$"))
         expect(phone.see("credit-time")).to_contain_text("未能更新")
         token = phone.stored_token()
-        answer = requests.get(f"{hurried.url}/v1/me", headers={"Authorization": f"Bearer {token}"}, timeout=5)
+        answer = requests.get(
+            f"{hurried.url}/v1/me", headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_S
+        )
         assert answer.status_code == 429
     finally:
         hurried.stop()
@@ -448,14 +451,14 @@ def test_every_state_of_an_account_fits_a_phone_in_both_colour_schemes(phones, s
     phone.see("fetch").click()
     expect(phone.see("fetch")).to_be_enabled()
     look("1-before-check-in")
-    with phone.held("**/v1/me/checkin"):
-        phone.see("checkin").click()
-        expect(phone.see("checkin")).to_have_text("正在签到…")
-        look("2-checking-in")
-    expect(phone.page.locator(".toast")).to_be_visible()
-    look("3-toast")
+    with phone.toasts_stay():
+        with phone.held("**/v1/me/checkin"):
+            phone.see("checkin").click()
+            expect(phone.see("checkin")).to_have_text("正在签到…")
+            look("2-checking-in")
+        expect(phone.page.locator(".toast")).to_be_visible()
+        look("3-toast")
     expect(phone.see("checkin")).to_have_text("已签到")
-    expect(phone.page.locator(".toast")).to_have_count(0)
     phone.load_more()
     expect(phone.see("end")).to_be_visible()
     phone.page.set_viewport_size(SCREEN)

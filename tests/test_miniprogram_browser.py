@@ -13,6 +13,7 @@ expect = sync_api.expect
 from tests.miniprogram.phone import SCREEN, png  # noqa: E402 - needs playwright
 
 pytest_plugins = ["tests.miniprogram.fixtures"]
+pytestmark = pytest.mark.usefixtures("within_a_day")
 
 MAX_CREDIT = 2**53 - 1
 
@@ -52,7 +53,7 @@ def test_all_callers_of_a_launch_share_one_login(phone):
         phone.launch()
         phone.see("fetch").click()  # Three requests more, while the login of the launch is under way.
         expect(phone.see("fetch")).to_have_text("正在获取…")
-        phone.page.wait_for_timeout(300)
+        phone.wait_until(lambda: held)
         assert len(held) == 1
     expect(phone.see("credit")).to_have_text("100")
     expect(phone.rows()).to_have_count(2)
@@ -86,14 +87,16 @@ def test_a_refresh_while_an_older_page_is_loading_does_not_mix_the_two(phone, se
     for number in range(1, 31):
         service.grant(openid, 1, "前", f"mix-{number}")
     phone.fetch("130")
-    with phone.held("**/v1/me/events?*before=*") as held:
+    with (
+        phone.page.expect_request_finished(lambda request: "before=" in request.url),
+        phone.held("**/v1/me/events?*before=*") as held,
+    ):
         phone.load_more()
         expect(phone.page.get_by_text("正在加载…")).to_be_visible()
         phone.wait_until(lambda: held)
         service.grant(openid, 5, "后", "mix-after")
         phone.fetch("135")
         expect(phone.rows().first).to_contain_text("后")
-    phone.page.wait_for_timeout(300)
     phone.load_more()
     expect(phone.rows()).to_have_count(33)
     assert phone.versions() == list(range(33, 0, -1))

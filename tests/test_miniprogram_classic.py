@@ -16,6 +16,7 @@ if not shutil.which("node"):
 if not (HARNESS / "node_modules").is_dir():
     pytest.skip("the mini-program was NOT tested: run `npm ci` in tests/miniprogram", allow_module_level=True)
 
+pytestmark = pytest.mark.usefixtures("within_a_day")
 needs_wcc = pytest.mark.skipif(
     platform.system() == "Linux" and platform.machine() != "x86_64",
     reason="NOT tested: WeChat's compiler wcc comes for x86-64 only",
@@ -30,7 +31,7 @@ def run(*command, **environment):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

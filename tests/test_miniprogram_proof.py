@@ -22,7 +22,7 @@ from ledger.seal_file import SealFile
 from ledger.sealer import make_seal
 from ledger.sqlite import Turnstile
 from scripts.sandbox_wechat import APPID
-from tests.backend import happened, new_account
+from tests.backend import SOON_US, happened, new_account
 from tests.conftest import ROOT, Service
 
 sync_api = pytest.importorskip(
@@ -31,6 +31,7 @@ sync_api = pytest.importorskip(
 expect = sync_api.expect
 
 pytest_plugins = ["tests.miniprogram.fixtures"]
+pytestmark = pytest.mark.usefixtures("within_a_day")
 
 FILES = ("ledger.db", "seals.db")
 
@@ -57,9 +58,9 @@ def seal(service, after_us=0):
 
 
 def refresh(phone, credit, word):
-    """Ends with the phone's check: while that is under way, the word is the one of the check before."""
+    """Ends with the phone's check."""
     phone.fetch(credit)
-    expect(phone.see("seal-word")).to_have_class("seal-word")
+    phone.checked()
     expect(phone.see("seal-word")).to_have_text(word)
 
 
@@ -88,8 +89,7 @@ def test_after_a_seal_the_phone_has_checked_its_own_account_and_says_what_it_che
     expect(details(phone)).to_contain_text("下面列出的明细，已封存的 2 条都和封存里的一样")
     expect(details(phone)).to_contain_text("明细的增减逐条相加，正好是这个数")
 
-    phone.see("checkin").click()
-    expect(phone.see("credit")).to_have_text("105")
+    phone.check_in("105")
     expect(details(phone)).to_contain_text("最新的 2 条记录尚未封存")
     refresh(phone, "105", "已核验")
     expect(details(phone)).to_contain_text("1 张签到回执在等待封存")
@@ -191,7 +191,7 @@ def test_a_list_that_is_not_what_was_sealed_is_found(phones, unsealed):
     refresh(phone, "100", "已核验")
 
     # What has lapsed is in the list before anybody records it, and in no seal.
-    soon = microseconds_now() + 1_000_000
+    soon = microseconds_now() + SOON_US
     happened(unsealed, GrantCredit(unsealed.openid_of(phone.user), 9, "限时", "soon", expires_at_us=soon))
     seal(unsealed)
     time.sleep(max(0, soon - microseconds_now()) / 1_000_000)
@@ -284,8 +284,7 @@ def test_a_check_in_that_was_acknowledged_and_never_sealed_is_found(phones, unse
     seal(unsealed)
     refresh(phone, "100", "已核验")
     before = copied(unsealed)
-    phone.see("checkin").click()
-    expect(phone.see("credit")).to_have_text("105")
+    phone.check_in("105")
     with stopped(unsealed):
         put_back(unsealed, before)
     new_account(unsealed)
@@ -314,8 +313,7 @@ def test_the_line_and_its_details_fit_a_phone_in_both_colour_schemes(phones, uns
     phone.see("seal").click()
     expect(phone.see("seal-details")).to_have_count(0)
     look("2-verified")
-    phone.see("checkin").click()
-    expect(phone.see("credit")).to_have_text("105")
+    phone.check_in("105")
     unsealed.grant(unsealed.openid_of(phone.user), MAX_CREDIT - 105, "全部", "max")
     seal(unsealed)
     refresh(phone, "9,007,199,254,740,991", "已核验")

@@ -98,9 +98,9 @@ export function body(status, type, text, headers = {}) {
 }
 
 export async function until(condition, what = condition) {
-  const deadline = Date.now() + 5000;
+  const deadline = Date.now() + 60000; // However busy the machine is; nobody waits that long for what comes.
   while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`waited 5 s for ${what}`);
+    if (Date.now() > deadline) throw new Error(`waited 60 s for ${what}`);
     await new Promise((resolve) => { setTimeout(resolve, 5); });
   }
 }

@@ -133,7 +133,7 @@ function showToast({ title, duration = 1500 }) {
   const toast = document.body.appendChild(document.createElement('div'));
   toast.className = 'toast';
   toast.textContent = title;
-  setTimeout(() => toast.remove(), duration);
+  if (!window.host.toastsStay) setTimeout(() => toast.remove(), duration);
 }
 
 /** WeChat's own question over the page: it takes no confirmText of more than four characters. */
@@ -211,6 +211,8 @@ window.host = {
   },
   /** All that the pages have handed to their templates. */
   pageData: () => stack.map(({ page }) => page.data),
+  /** Set by who looks at a toast: it would be gone after a moment, whether it was looked at or not. */
+  toastsStay: false,
 };
 
 load('app.js', { App: (definition) => { app = definition; } });

@@ -68,9 +68,9 @@ test('without a network the last known credit stays, with a sentence and a retry
   assert.equal(page.text('error'), '连接不上服务器，请检查网络后重试。');
   assert.equal(page.text('credit'), '100');
   assert.match(page.text('credit-time'), /^未能更新 · 今天 \d\d:\d\d 的积分$/);
-  const tries = offline.requests.length;
+  assert.equal(offline.count('GET /v1/me/credit'), 1);
   page.find('retry').dispatchEvent('tap');
-  await until(() => offline.requests.length > tries, 'a retry');
+  await until(() => offline.count('GET /v1/me/credit') === 2, 'a retry');
 });
 
 test('pull-down refresh stops once the data is there, and when it could not come', async () => {

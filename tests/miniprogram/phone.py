@@ -10,6 +10,10 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
+# For what must come, however busy the machine is; nobody waits that long for what comes.
+PATIENCE_S = 60
+expect.set_options(timeout=PATIENCE_S * 1000)
+
 SCREEN = {"width": 390, "height": 844}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -35,6 +39,7 @@ class Phone:
         self.context.on("request", self._note_request)
         self.context.on("console", self._note_console)
         self.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        self.context.set_default_timeout(PATIENCE_S * 1000)
         self.page = self.context.new_page()
 
     def _serve_page(self, route):
@@ -80,6 +85,23 @@ class Phone:
         expect(self.see("credit")).to_have_text(credit)
         expect(self.see("fetch")).to_be_enabled()
 
+    def checked(self):
+        """Waits for the end of the phone's own check; until then the word is the one of the check before."""
+        expect(self.see("seal-word")).to_have_class("seal-word")
+
+    def check_in(self, credit):
+        """Ends when the page has caught up, too: it asks for more once the check-in is answered."""
+        self.see("checkin").click()
+        expect(self.see("credit")).to_have_text(credit)
+        expect(self.see("checkin")).to_have_text("已签到")
+
+    @contextmanager
+    def toasts_stay(self):
+        self.page.evaluate("host.toastsStay = true")
+        yield
+        self.page.evaluate("host.toastsStay = false")
+        self.page.locator(".toast").evaluate_all("toasts => toasts.forEach(toast => toast.remove())")
+
     @contextmanager
     def held(self, pattern):
         """Keeps back the requests that the page makes within the block."""
@@ -95,9 +117,9 @@ class Phone:
             route.continue_()
 
     def wait_until(self, condition):
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < deadline, "waited 5 s for nothing"
+            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for nothing"
             self.page.wait_for_timeout(20)
 
     def load_more(self):
