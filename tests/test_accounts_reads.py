@@ -10,7 +10,7 @@ import pytest
 from ledger.commands import CheckIn, GrantCredit, HoldCredit, RegisterUser, SpendCredit
 from ledger.committer import microseconds_now
 from ledger.statement import MAX_LOOK, rfc3339
-from tests.backend import DAY_US, Backend, happened, new_account, new_openid
+from tests.backend import DAY_US, SOON_US, Backend, happened, new_account, new_openid
 from tests.conftest import Service
 
 
@@ -67,22 +67,23 @@ def test_nobody_is_a_404_that_says_whom(backend: Backend, path: str) -> None:
 def test_as_of_is_what_a_live_read_said_then(backend: Backend, service: Service) -> None:
     """Every answer of a live read is kept and asked for again, by its own as_of, after much else happened."""
     openid = new_account(service)
-    soon = microseconds_now() + 1_500_000
     said: list[dict[str, Any]] = []
 
     def look() -> None:
         said.append(backend.account(openid))
 
     look()
+    soon = microseconds_now() + SOON_US
     backend.grant(openid, 30, expires_at=rfc3339(soon))
     look()
     spend = backend.spend(openid, 10)
     look()
-    hold = backend.hold(openid, 25, deadline=rfc3339(soon + 300_000))
+    soon = max(soon, microseconds_now()) + SOON_US
+    hold = backend.hold(openid, 25, deadline=rfc3339(soon))
     look()
     backend.hold(openid, 5, reference="order 7")
     look()
-    while microseconds_now() < soon + 500_000:  # the lot expires, then the hold is released, unrecorded
+    while said[-1]["as_of"] < rfc3339(soon):  # the lot expires, then the hold is released, unrecorded
         look()
     backend.write(f"{openid}/reversals", {"spend": spend, "reason": "r"})
     look()

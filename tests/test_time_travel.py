@@ -27,8 +27,8 @@ from ledger.commands import (
 from ledger.committer import microseconds_now
 from ledger.statement import rfc3339
 from scripts.credit_ledger_events import statement
-from tests.backend import DAY_US, Backend, happened, new_account, new_openid
-from tests.conftest import Service
+from tests.backend import DAY_US, SOON_US, Backend, happened, new_account, new_openid
+from tests.conftest import PATIENCE_S, Service
 from tests.ledger_samples import SINCE_US, committed
 
 LISTS = ("/v1/me/events", "/v1/accounts/{openid}/events")
@@ -95,7 +95,6 @@ def test_every_read_as_of_a_moment_is_what_it_said_then(service: Service) -> Non
     """While lots expire, holds end and much is written, each answer is kept; then each is asked for again."""
     person = Person(service)
     openid, backend = person.openid, person.backend
-    soon = microseconds_now() + 900_000
     said: list[tuple[str, dict[str, Any]]] = []
 
     def look() -> None:
@@ -105,16 +104,18 @@ def test_every_read_as_of_a_moment_is_what_it_said_then(service: Service) -> Non
             said.append((moment, found))  # and nothing lapsed while the reads went on
 
     look()
+    soon = microseconds_now() + SOON_US
     backend.grant(openid, 30, expires_at=rfc3339(soon))
     look()
     backend.spend(openid, 10)
     look()
-    backend.hold(openid, 25, deadline=rfc3339(soon + 300_000))
+    soon = max(soon, microseconds_now()) + SOON_US
+    backend.hold(openid, 25, deadline=rfc3339(soon))
     look()
     headers = {"Authorization": f"Bearer {person.token}", "Idempotency-Key": "today"}
-    assert requests.post(f"{service.url}/v1/me/checkin", headers=headers, timeout=5).status_code == 201
+    assert requests.post(f"{service.url}/v1/me/checkin", headers=headers, timeout=PATIENCE_S).status_code == 201
     look()
-    while microseconds_now() < soon + 500_000:  # the lot expires, then the hold is released, unrecorded
+    while said[-1][0] < rfc3339(soon):  # the lot expires, then the hold is released, unrecorded
         look()
     backend.freeze(openid)
     look()
