@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,7 @@ def test_a_part_that_cannot_run_is_named_and_the_others_run(
     assert "lack was NOT run: strace is missing: apt-get install strace" in printed
     assert re.search(r"keep\n +1 rounds", printed)
     assert list(tmp_path.iterdir()) == []
+    assert run("s1", inf, ("lack",), None, tmp_path) == 0, "it waits for a part that cannot run"
 
 
 def test_the_options_say_what_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -115,16 +117,41 @@ def test_the_options_say_what_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert asked == [(("clock",), tmp_path)]
 
 
-def test_an_error_of_the_suite_itself_says_where_it_was(
+def test_an_error_is_the_verdict_of_its_round_and_the_other_parts_go_on(
     have_part: Callable[[str, Part], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fall(part: Round) -> None:
-        raise ZeroDivisionError
+        part.tally["acknowledged"] += 3
+        part.record(told="acknowledged", key="k1")
+        raise ZeroDivisionError("by nothing")
 
     have_part("fall", fall)
-    with pytest.raises(ZeroDivisionError):
-        run("s1", 0, ("fall",), None, tmp_path)
-    assert "Again: scripts/torture --seed s1 --part fall --round 1." in capsys.readouterr().err
+    have_part("keep", lambda part: None)
+    assert run("s1", 0, ("fall", "keep"), None, tmp_path) == 2
+    printed = capsys.readouterr().out
+    assert "ERROR in fall 1: Traceback" in printed
+    assert "ZeroDivisionError: by nothing\n" in printed
+    again = re.search(r"Again: scripts/torture --seed s1 --part fall --round 1\. Kept: (.+)", printed)
+    assert again is not None
+    assert (Path(again[1]) / HISTORY).exists()
+    assert [Path(again[1])] == list(tmp_path.iterdir()), "of a round that held nothing is kept"
+    assert re.search(r"fall\n +1 rounds\n +3 acknowledged\n\nkeep\n +1 rounds", printed)
+    assert "No promise was broken.\n1 rounds were ended by an error" in printed
+
+
+def test_what_was_broken_before_an_error_counts(
+    have_part: Callable[[str, Part], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lose_and_fall(part: Round) -> None:
+        part.expect(holds=False, promise="k1 is in the log")
+        raise ZeroDivisionError
+
+    have_part("lose", lose_and_fall)
+    assert run("s1", 60, ("lose",), None, tmp_path, stop=True) == 1
+    printed = capsys.readouterr().out
+    assert "BROKEN: k1 is in the log" in printed
+    assert "ERROR in lose 1" in printed
+    assert "1 promises were broken.\n1 rounds were ended by an error" in printed
 
 
 @pytest.mark.parametrize("guard", guards(), ids=lambda guard: guard.name)

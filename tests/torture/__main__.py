@@ -4,7 +4,8 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from secrets import token_hex
 from tempfile import mkdtemp
@@ -13,6 +14,7 @@ import click
 
 from tests.torture.guards import guards, without_each
 from tests.torture.parts import PARTS
+from tests.torture.report import Report
 from tests.torture.round import CannotRun, Round
 
 
@@ -25,7 +27,7 @@ from tests.torture.round import CannotRun, Round
 @click.option(
     "--round", "number", type=click.IntRange(1), help="This round of the part alone: a failure again."
 )
-@click.option("--stop", is_flag=True, help="End with the first round in which a promise is broken.")
+@click.option("--stop", is_flag=True, help="End with the first round that does not hold.")
 @click.option(
     "--guards",
     "without_guards",
@@ -52,8 +54,9 @@ def main(
     """Try to lose a credit: real services, real files, real clients, and faults at random moments.
 
     Runs rounds of every part in turn until the time is up, and prints what was done, what the clients were
-    told, and the verdict. Ends with status 1 when a promise was broken; the history and the data of that round
-    are kept, and the command that runs it again is printed. What is promised: docs/reliability.md.
+    told, and the verdict. Ends with status 1 when a promise was broken, and with 2 when none was, but an error
+    ended a round; the history and the data of that round are kept, and the command that runs it again is
+    printed. What is promised: docs/reliability.md.
 
     \b
     Examples:
@@ -92,58 +95,47 @@ def run(
     round_s: float = 15,
     stop: bool = False,
 ) -> int:
-    """All of it; the exit status."""
+    """All of it; the exit status, 1 for a broken promise and 2 for an error."""
     click.echo(f"seed {seed}")
-    deadline = time.monotonic() + seconds
-    tallies: dict[str, Counter[str]] = {}
-    left_out: dict[str, str] = {}
-    broken = 0
-    at = number or 1
-    while at == (number or 1) or (number is None and time.monotonic() < deadline):
+    report = Report(seed)
+    for name, at in _turns(names, number, time.monotonic() + seconds):
+        if len(report.left_out) == len(names):
+            break
+        if name in report.left_out:
+            continue
+        directory = Path(mkdtemp(prefix=f"torture-{name}-{at}-", dir=scratch))
+        part, error = Round(f"{seed}/{name}/{at}", directory, round_s, at), None
+        begun = time.monotonic()
+        try:
+            PARTS[name](part)
+            if not part.broken:
+                shutil.rmtree(directory)
+        except CannotRun as why:
+            report.left_out[name] = str(why)
+            shutil.rmtree(directory)
+            continue
+        except Exception as unexpected:  # noqa: BLE001 - it is this round's verdict, and the others go on
+            error = unexpected
+        except BaseException:
+            click.echo(f"{name} {at}: ended. {report.again(name, at, directory)}", err=True)
+            raise
+        report.add(name, part, error, time.monotonic() - begun)
+        if stop and report.status:
+            break
+    report.show()
+    return report.status
+
+
+def _turns(names: tuple[str, ...], number: int | None, deadline: float) -> Iterator[tuple[str, int]]:
+    """Each part and the number of its round: all of them once, and on until the time is up."""
+    if number is not None:
+        yield from ((name, number) for name in names)
+        return
+    for at in count(1):
         for name in names:
-            if name in left_out or (at > 1 and number is None and time.monotonic() >= deadline):
-                continue
-            begun = time.monotonic()
-            directory = Path(mkdtemp(prefix=f"torture-{name}-{at}-", dir=scratch))
-            part = Round(f"{seed}/{name}/{at}", directory, round_s)
-            try:
-                PARTS[name](part)
-            except CannotRun as why:
-                left_out[name] = str(why)
-                shutil.rmtree(directory)
-                continue
-            except BaseException:
-                click.echo(f"{name} {at}: ended by an error. {_again(seed, name, at, directory)}", err=True)
-                raise
-            tallies.setdefault(name, Counter({"rounds": 0})).update(part.tally + Counter({"rounds": 1}))
-            told = ", ".join(f"{count:,} {what}" for what, count in part.tally.items())
-            click.echo(f"{name} {at}: {told} ({time.monotonic() - begun:.0f} s)", err=True)
-            if part.broken:
-                broken += len(part.broken)
-                for promise in part.broken[:20]:
-                    click.echo(f"  BROKEN: {promise}")
-                click.echo(f"  {_again(seed, name, at, directory)}")
-                if stop:
-                    return 1
-            else:
-                shutil.rmtree(directory)
-        at += 1
-    _report(tallies, left_out, broken)
-    return 1 if broken else 0
-
-
-def _again(seed: str, name: str, number: int, directory: Path) -> str:
-    return f"Again: scripts/torture --seed {seed} --part {name} --round {number}. Kept: {directory}"
-
-
-def _report(tallies: dict[str, Counter[str]], left_out: dict[str, str], broken: int) -> None:
-    for name, tally in tallies.items():
-        click.echo(f"\n{name}")
-        for what, count in tally.items():
-            click.echo(f"  {count:>10,} {what}")
-    for name, why in left_out.items():
-        click.echo(f"\n{name} was NOT run: {why}")
-    click.echo(f"\n{broken} promises were broken." if broken else "\nNo promise was broken.")
+            if at > 1 and time.monotonic() >= deadline:
+                return
+            yield name, at
 
 
 if __name__ == "__main__":

@@ -27,12 +27,21 @@ class Round:
     `tally` is what was done, by name in the plural: what clients were told (`acknowledged`, `refused`,
     `unknown`), and each kind of fault (`workers killed`, `power cuts`). `broken` is every promise that was
     seen broken, in sentences that name what was lost: one is a defect.
+
+    Rounds of a part are numbered from 1. What is walked through in order begins at a place that follows from
+    the `number`, so that a round is the same when it is run alone.
     """
 
     def __init__(
-        self, seed: str, directory: Path, seconds: float, least: Mapping[str, int] = MappingProxyType({})
+        self,
+        seed: str,
+        directory: Path,
+        seconds: float,
+        number: int = 1,
+        least: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.random = Random(seed)
+        self.number = number
         self.directory = directory
         self.tally: Counter[str] = Counter()
         self.broken: list[str] = []
