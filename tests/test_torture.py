@@ -13,6 +13,7 @@ from tests.torture import __main__ as suite
 from tests.torture.__main__ import run
 from tests.torture.guards import Change, Guard, guards, removed, without_each
 from tests.torture.parts import PARTS
+from tests.torture.report import Report
 from tests.torture.round import HISTORY, CannotRun, Part, Round
 
 
@@ -137,6 +138,21 @@ def test_an_error_is_the_verdict_of_its_round_and_the_other_parts_go_on(
     assert [Path(again[1])] == list(tmp_path.iterdir()), "of a round that held nothing is kept"
     assert re.search(r"fall\n +1 rounds\n +3 acknowledged\n\nkeep\n +1 rounds", printed)
     assert "No promise was broken.\n1 rounds were ended by an error" in printed
+
+
+def test_what_was_walked_through_is_reported_with_its_gaps(
+    have_part: Callable[[str, Part], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    have_part("walk", lambda part: part.walked["number"].update((part.number, part.number + 3, 9)))
+    assert run("s1", 0, ("walk",), 4, tmp_path) == 0
+    assert "\n  number 4, 7, 9\n" in capsys.readouterr().out
+    report = Report("s1")
+    for number in (1, 2):
+        part = Round("", tmp_path, 0, number)
+        PARTS["walk"](part)
+        report.add("walk", part, None, 0)
+    report.show()
+    assert "\n  number 1-2, 4-5, 9\n" in capsys.readouterr().out
 
 
 def test_what_was_broken_before_an_error_counts(

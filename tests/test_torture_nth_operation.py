@@ -1,6 +1,7 @@
 """The parts of the torture suite whose disk fails or fills up: nothing is lost, and a loss would show."""
 
 from contextlib import closing
+from itertools import chain, takewhile
 from pathlib import Path
 from shutil import copytree
 
@@ -16,8 +17,10 @@ from tests.torture.nth_operation import (
     broken_promises,
     check_strace,
     let_operations_fail,
+    numbers,
     run,
     stuck,
+    unprovoked,
     wrong_end,
 )
 from tests.torture.nth_writer import Answer
@@ -35,17 +38,28 @@ def _strace() -> None:
 
 @pytest.mark.usefixtures("_strace")
 def test_operations_that_fail_lose_nothing(tmp_path: Path) -> None:
-    round = Round("operations", tmp_path, 0)
-    let_operations_fail(round)
+    """A few of all: from number 15 in wide steps, to where there are no more."""
+    round = Round("operations", tmp_path, 0, number=15)
+    let_operations_fail(round, rounds_of_a_walk=170)
     assert round.broken == []
-    assert sum(round.tally[fault.name] for fault in FAULTS) >= len(FAULTS) - 1
+    assert all(round.tally[fault.name] for fault in FAULTS)
+    for fault in FAULTS:
+        (behind,) = round.walked[f"{fault.name}: none any more at number"]
+        assert round.walked[f"{fault.name}: number"] == set(range(15, behind, 170))
     assert round.tally["acknowledged"] > 0
+
+
+def test_the_rounds_of_a_walk_leave_no_number_out_and_begin_anew() -> None:
+    rounds = [list(takewhile(lambda number: number <= 20, numbers(round, 6))) for round in range(1, 8)]
+    assert rounds[1] == [2, 8, 14, 20]
+    assert sorted(chain(*rounds[:6])) == list(range(1, 21))
+    assert rounds[6] == rounds[0]
 
 
 @pytest.mark.usefixtures("_strace")
 def test_a_service_whose_syncs_fail_loses_nothing(tmp_path: Path) -> None:
     round = Round("service", tmp_path, 0)
-    failing_service.failing_service(round)
+    failing_service.failing_service(round, 12)
     assert round.broken == []
     assert round.tally["syncs of a service that failed"] >= 1
     assert round.tally["acknowledged"] > 0
@@ -150,6 +164,12 @@ def test_not_going_on_once_there_is_room_is_reported(ran: Ran) -> None:
     assert list(stuck(ran.answers)) == []
     ran.forge(3, outcome="not committed", told=[], why="cannot start a transaction within a transaction")
     assert "it did not go on by itself" in "\n".join(stuck(ran.answers))
+
+
+def test_a_change_that_fails_where_no_operation_did_is_reported(ran: Ran) -> None:
+    assert list(unprovoked(ran.answers)) == []
+    ran.forge(3, outcome="not committed", told=[], why="database is locked")
+    assert "nothing failed, and of 14 changes 13 were told" in "\n".join(unprovoked(ran.answers))
 
 
 def test_an_end_without_a_word_is_reported(ran: Ran) -> None:

@@ -104,7 +104,7 @@ def run(
         if name in report.left_out:
             continue
         directory = Path(mkdtemp(prefix=f"torture-{name}-{at}-", dir=scratch))
-        part, error = Round(f"{seed}/{name}/{at}", directory, round_s, at), None
+        part, error = Round(f"{seed}/{name}/{at}", directory, round_s, number=at), None
         begun = time.monotonic()
         try:
             PARTS[name](part)

@@ -96,9 +96,8 @@ class Clients:
             client.join()
 
 
-def failing_service(round: Round) -> None:
-    """Each worker's N-th sync fails; the one that the master starts in its place has its own N-th."""
-    number = round.random.randrange(8, 25)
+def failing_service(round: Round, number: int) -> None:
+    """The sync `number` of each worker fails; the one that the master starts in its place has its own."""
     report = round.directory / "strace"
     with _sandbox() as sandbox:
         service = Service(round.directory / "data", sandbox.url, workers=round.random.choice((1, 2)))
@@ -115,6 +114,7 @@ def failing_service(round: Round) -> None:
             service.stop(signal.SIGKILL)
         failed = report.read_text().count("(INJECTED)")
         round.tally["syncs of a service that failed"] += failed
+        round.walked["syncs of a service that failed: number"].add(number)
         if clients.count("outcome-unknown"):
             why = "the disk failed: this worker ends"
             round.expect(why in service.log, "the service did not say that its disk failed")

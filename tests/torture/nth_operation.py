@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from shutil import rmtree, which
 from typing import Final
@@ -32,7 +33,10 @@ from tests.torture.power_story import ACCESS, FILES, LEDGER
 from tests.torture.round import CannotRun, Round
 
 _PATIENCE_S: Final = 60
-_SERVICE_SHARE: Final = 0.4
+ROUNDS_OF_A_WALK: Final = 24
+# A worker that fails sooner gets nothing done, and neither does the next one in its place.
+_FIRST_OF_A_SERVICE: Final = 8
+_SERVICES: Final = 17
 _CALL: Final = re.compile(r"(\w+)\(")
 _STOPPED: Final = "stopped writing after a disk failure"
 
@@ -65,29 +69,30 @@ FAULTS: Final = (
 
 
 def nth_operation(round: Round) -> None:
-    """Of a whole service now and then, of a short program until the time is up."""
+    """Of a whole service in every third round, of a short program in each."""
     check_strace()
-    if round.random.random() < _SERVICE_SHARE:
-        failing_service(round)
+    if round.number % 3 == 1:
+        failing_service(round, _FIRST_OF_A_SERVICE + round.number // 3 % _SERVICES)
     let_operations_fail(round)
 
 
-def let_operations_fail(round: Round) -> None:
-    """Count the operations that there are; let one of each kind fail, and as many more as there is time for."""
-    everything = Fault("", ",".join(sorted({fault.calls for fault in FAULTS})), "")
-    answers, status, calls = run(round.directory / "counting", everything, 0, "ends")
-    assert (status, {answer.outcome for answer in answers}) == (0, {"told"}), answers
-    waiting = {}
+def let_operations_fail(round: Round, rounds_of_a_walk: int = ROUNDS_OF_A_WALK) -> None:
+    """Let the N-th operation of each kind fail for one N after another, until there is no N-th."""
     for fault in FAULTS:
-        count = sum(calls[call] for call in fault.calls.split(","))
-        # And one more, for which nothing fails.
-        waiting[fault] = round.random.sample(range(1, count + 2), count + 1)
-    for fault, numbers in waiting.items():
-        _let_fail(round, fault, numbers.pop())
-    while not round.over and any(waiting.values()):
-        for fault, numbers in waiting.items():
-            if numbers and not round.over:
-                _let_fail(round, fault, numbers.pop())
+        for number in numbers(round.number, rounds_of_a_walk):
+            if not _let_fail(round, fault, number):
+                round.walked[f"{fault.name}: none any more at number"].add(number)
+                break
+            round.walked[f"{fault.name}: number"].add(number)
+
+
+def numbers(round_number: int, rounds_of_a_walk: int) -> Iterator[int]:
+    """Each N of a round, without end.
+
+    Round 1 begins with 1, round 2 with 2, and each goes on in steps as wide as a walk has rounds: together they
+    leave nothing out. The round after the last begins the walk anew.
+    """
+    return count((round_number - 1) % rounds_of_a_walk + 1, rounds_of_a_walk)
 
 
 def check_strace() -> None:
@@ -99,8 +104,7 @@ def check_strace() -> None:
 
 
 def run(directory: Path, fault: Fault, number: int, end: str) -> tuple[list[Answer], int, Counter[str]]:
-    """The program in a new `directory`: what it said, its status, and how many of each call failed, or were
-    made where none was to fail."""
+    """The program in a new `directory`: what it said, its status, and how many of each call failed."""
     rmtree(directory, ignore_errors=True)
     directory.mkdir()
     report = directory / "strace"
@@ -111,17 +115,21 @@ def run(directory: Path, fault: Fault, number: int, end: str) -> tuple[list[Answ
     (directory / "stderr").write_bytes(ran.stderr)
     answers = [msgspec.json.decode(line, type=Answer) for line in ran.stdout.splitlines()]
     lines = report.read_text().splitlines()
-    calls = [_CALL.search(line) for line in lines if not number or "(INJECTED)" in line]
+    calls = [_CALL.search(line) for line in lines if "(INJECTED)" in line]
     return answers, ran.returncode, Counter(call[1] for call in calls if call)
 
 
-def _let_fail(round: Round, fault: Fault, number: int) -> None:
-    """What a COMMIT that failed left behind shows where the program dies of it, what it does next where not."""
-    for end in ("ends", "dies") if fault is FAULTS[0] else (round.random.choice(("ends", "dies")),):
-        _run_and_judge(round, fault, number, end)
+def _let_fail(round: Round, fault: Fault, number: int) -> bool:
+    """Whether there was an operation to fail.
+
+    What a COMMIT that failed left behind shows where the program dies of it, what it does next where not.
+    """
+    ends = ("ends", "dies") if fault is FAULTS[0] else (round.random.choice(("ends", "dies")),)
+    failed = [_run_and_judge(round, fault, number, end) for end in ends]
+    return any(failed)
 
 
-def _run_and_judge(round: Round, fault: Fault, number: int, end: str) -> None:
+def _run_and_judge(round: Round, fault: Fault, number: int, end: str) -> bool:
     directory = round.directory / f"{fault.calls.partition(',')[0]}-{fault.error}-{number}-{end}"
     answers, status, calls = run(directory, fault, number, end)
     failed = calls.total()
@@ -134,6 +142,7 @@ def _run_and_judge(round: Round, fault: Fault, number: int, end: str) -> None:
             round.tally[answer.outcome] += 1
     broken = [
         *wrong_end(answers, status, directory),
+        *(unprovoked(answers) if not failed else ()),
         *(stuck(answers) if fault.error == "ENOSPC" and not fault.stays else ()),
         *broken_promises(directory, answers),
     ]
@@ -141,6 +150,14 @@ def _run_and_judge(round: Round, fault: Fault, number: int, end: str) -> None:
         round.expect(False, f"{fault.calls} number {number} answers {fault.error}, it {end}: {promise}")
     if not broken:
         rmtree(directory)
+    return bool(failed)
+
+
+def unprovoked(answers: list[Answer]) -> Iterator[str]:
+    """Where nothing fails, everything is told."""
+    told = sum(answer.outcome == "told" for answer in answers)
+    if told < 2 * len(BATCHES):
+        yield f"nothing failed, and of {2 * len(BATCHES)} changes {told} were told: {answers}"
 
 
 def wrong_end(answers: list[Answer], status: int, directory: Path) -> Iterator[str]:

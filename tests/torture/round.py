@@ -1,7 +1,7 @@
 """One round of one part: what it may use, and what it found."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
@@ -26,7 +26,8 @@ class Round:
 
     `tally` is what was done, by name in the plural: what clients were told (`acknowledged`, `refused`,
     `unknown`), and each kind of fault (`workers killed`, `power cuts`). `broken` is every promise that was
-    seen broken, in sentences that name what was lost: one is a defect.
+    seen broken, in sentences that name what was lost: one is a defect. `walked` is what was tried one by one,
+    as numbers: the report has those of all rounds, so that a gap shows.
 
     Rounds of a part are numbered from 1. What is walked through in order begins at a place that follows from
     the `number`, so that a round is the same when it is run alone.
@@ -37,14 +38,15 @@ class Round:
         seed: str,
         directory: Path,
         seconds: float,
-        number: int = 1,
         least: Mapping[str, int] = MappingProxyType({}),
+        number: int = 1,
     ) -> None:
         self.random = Random(seed)
         self.number = number
         self.directory = directory
         self.tally: Counter[str] = Counter()
         self.broken: list[str] = []
+        self.walked: defaultdict[str, set[int]] = defaultdict(set)
         self._deadline = time.monotonic() + seconds
         self._least = least
 
