@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import socket
 from typing import Any, Final
 
 import msgspec
@@ -110,9 +109,3 @@ def call_of(
         token if isinstance(token, str) else None,
         told.get("receipt"),
     )
-
-
-def free_of_others(port: int) -> bool:
-    """Whether nobody listens there any more."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
