@@ -182,6 +182,7 @@ def test_an_end_without_a_word_is_reported(ran: Ran) -> None:
     ("told", "version", "broken"),
     [
         (["acknowledged"], 3, ""),
+        ([], None, "nobody sent ['k']"),
         (["outcome-unknown", "replayed"], 3, ""),
         (["not-committed", "replayed"], 3, "was told not to be committed, and was"),
         (["acknowledged"], 4, "was acknowledged as version 4"),

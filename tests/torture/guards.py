@@ -34,7 +34,7 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A guard in words, and what removes it.
 
     The part of the suite named then must find a promise broken, from that seed, in its first rounds: as many as
-    begin within so many minutes.
+    begin within so many minutes; or in that `round` alone.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changes: list[Change]
     seed: str = "guard"
     minutes: float = 0.5
+    round: int | None = None
 
 
 class Failed(NamedTuple):
@@ -83,6 +84,7 @@ def removed(text: str, change: Change) -> str:
 
 def _said(checkout: Path, guard: Guard, scratch: Path) -> str | None:
     options = ["--stop", "--part", guard.part, "--minutes", str(guard.minutes), "--seed", guard.seed]
+    options += [] if guard.round is None else ["--round", str(guard.round)]
     process = subprocess.run(
         [sys.executable, "-P", "-m", "tests.torture", *options, "--scratch", str(scratch)],
         cwd=checkout,
