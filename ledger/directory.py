@@ -155,7 +155,6 @@ def exchange(data: Path, staged: Path, now_us: int) -> Path:
     moment = datetime.fromtimestamp(now_us // 1_000_000, UTC)
     name = f"{moment:%Y%m%dT%H%M%S}.{now_us % 1_000_000:06}Z"
     staged.rename(data / f"{_INCOMING}{name}")
-    sync(data)
     _finish(data)
     return data / f"replaced-{name}"
 
@@ -188,6 +187,7 @@ def _finish(data: Path) -> None:
     for incoming in sorted(data.glob(f"{_INCOMING}*")):
         replaced = data / f"replaced-{incoming.name.removeprefix(_INCOMING)}"
         replaced.mkdir(mode=0o700, exist_ok=True)
+        sync(data)  # the names of both: a directory that a power cut takes would take what was moved there, too
         for path in sorted(incoming.iterdir()):
             # A write-ahead log belongs to the file beside it, and would be played into the new one.
             for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):

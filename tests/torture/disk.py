@@ -42,7 +42,7 @@ class DirectorySynced(msgspec.Struct, frozen=True):
 Operation = Created | Written | Truncated | Synced | Deleted | DirectorySynced
 
 
-class _File:
+class File:
     """What a file surely holds, and what was done to it since it was synced."""
 
     def __init__(self) -> None:
@@ -85,14 +85,14 @@ class Disk:
     """The directory as it may be found; `apply` what was done, `cut` as often as you like."""
 
     def __init__(self) -> None:
-        self._live: dict[str, _File] = {}
-        self._durable: dict[str, _File] = {}
-        self._renamed: list[tuple[str, _File | None]] = []
+        self._live: dict[str, File] = {}
+        self._durable: dict[str, File] = {}
+        self._renamed: list[tuple[str, File | None]] = []
 
     def apply(self, operation: Operation) -> None:
         match operation:
             case Created(name):
-                self._live[name] = _File()
+                self._live[name] = File()
                 self._renamed.append((name, self._live[name]))
             case Deleted(name):
                 del self._live[name]
@@ -114,7 +114,7 @@ class Disk:
         return {name: file.after_a_cut(chance, share, filler) for name, file in sorted(names.items())}
 
 
-def _name(names: dict[str, _File], entries: list[tuple[str, _File | None]]) -> None:
+def _name(names: dict[str, File], entries: list[tuple[str, File | None]]) -> None:
     for name, file in entries:
         if file is None:
             names.pop(name, None)

@@ -5,6 +5,7 @@ from typing import Final
 from tests.torture.access import check_access
 from tests.torture.clock import clock
 from tests.torture.failing_service import full_disk
+from tests.torture.file_cuts import file_cuts
 from tests.torture.hostile_http import hostile_http
 from tests.torture.nth_operation import nth_operation
 from tests.torture.operators import operators
@@ -17,6 +18,7 @@ from tests.torture.wechat import wechat
 PARTS: Final[dict[str, Part]] = {
     "processes": processes,
     "power-cut": power_cut,
+    "power-cut-files": file_cuts,
     "nth-operation": nth_operation,
     "full-disk": full_disk,
     "wechat": wechat,
