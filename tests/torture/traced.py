@@ -28,9 +28,12 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def tracer(report: Path) -> list[str]:
-    """What to put before a program: its calls go to `report`, which tells in the end that it exited."""
+    """What to put before a program: its calls go to `report`, which tells in the end that it exited.
+
+    strace has a session of its own, so that it is not killed with the service before it has told.
+    """
     return [
-        "strace", "-D", "-f", "-y", "-xx", "-s", "10000000", "--seccomp-bpf", "-q",
+        "strace", "-DDD", "-f", "-y", "-xx", "-s", "10000000", "--seccomp-bpf", "-q",
         "-o", str(report), "-e", f"trace={_CALLS}",
     ]  # fmt: skip
 
