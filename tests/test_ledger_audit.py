@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ledger.commands import Command, RegisterUser
 from ledger.log import RawEvent
 from ledger.projection import COLUMNS
-from ledger.sqlite import Connection, IntegrityError
+from ledger.sqlite import Connection, IntegrityError, OperationalError
 from ledger.verify import Fault, audit
 from tests.ledger_samples import (
     BATCHES,
@@ -63,6 +63,9 @@ def change(connection: Connection, row: RawEvent, column: str, value: object) ->
         )
     except IntegrityError:
         assume(False)  # the changed value is another event's
+    except OperationalError as error:
+        assume("malformed JSON" not in str(error))  # SQLite reads the data of a correction, for its index
+        raise
 
 
 def test_a_good_ledger_is_good_and_its_figures_are_right(ledger: Path) -> None:
