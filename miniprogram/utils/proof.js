@@ -56,7 +56,7 @@ function proofOf(proof) {
   const { seal, events } = proof;
   must([proof.vkey, proof.path, proof.inclusion].every(isText), 'malformed');
   must(isHash(proof.openid_hash) && isHash(proof.head), 'malformed');
-  must([proof.version, proof.credit, proof.held].every(isCount) && proof.version > 0, 'malformed');
+  must([proof.version, proof.credit, proof.held].every(isCount), 'malformed');
   must(seal && isText(seal.entry) && isText(seal.note) && Array.isArray(events), 'malformed');
   must(events.every((/** @type {any} */ event) => event && isText(event.type) && isText(event.data) && isHash(event.hash)
     && (event.key === null || isText(event.key)) && (event.fingerprint === null || isHash(event.fingerprint))

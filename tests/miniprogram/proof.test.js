@@ -187,9 +187,16 @@ test('a note counts with the signature of its own key, whoever else has signed i
 test('a key is refused whose id is not its own, or that is no key of Ed25519', () => {
   const { vkey, id } = new Signer('credit-ledger/wx1');
   assert.equal(notes.verifierOf(vkey).name, 'credit-ledger/wx1');
-  const ecdsa = Buffer.concat([Buffer.of(2), crypto.randomBytes(32)]).toString('base64');
+  /** With the id that is its own, so that nothing but the key is wrong. */
+  const keyed = (...typed) => {
+    const name = 'credit-ledger/wx1';
+    const own = crypto.createHash('sha256').update(`${name}\n`).update(Buffer.of(...typed)).digest('hex').slice(0, 8);
+    return `${name}+${own}+${Buffer.of(...typed).toString('base64')}`;
+  };
+  const key = crypto.randomBytes(32);
+  assert.deepEqual(Buffer.from(notes.verifierOf(keyed(1, ...key)).key), key);
   for (const wrong of ['', 'a+b+c', vkey.slice(1), vkey.replace(id.toString('hex'), '00000000'), `${vkey}AAAA`, vkey.replace('wx1', 'wx 1'),
-    `credit-ledger/wx1+${id.toString('hex')}+${ecdsa}`]) {
+    keyed(2, ...key), keyed(1, ...key, 0), keyed(1, ...key.subarray(1))]) {
     assert.throws(() => notes.verifierOf(wrong), bytes.Malformed, wrong);
   }
 });
@@ -263,7 +270,8 @@ function others(value) {
   if (typeof value === 'number') return [value + 1, value - 1, -1, 0.5, String(value), null, 2 ** 53];
   const changed = Array.from(value).map((letter, at) => value.slice(0, at) + (letter === '1' ? '2' : '1') + value.slice(at + 1));
   const some = changed.filter((_, at) => at % Math.ceil(changed.length / 4) === 0);
-  return [...some, changed.at(-1), value.slice(1), value.slice(0, -1), `${value}A`, '', null, 7].filter((other) => other !== undefined && other !== value);
+  // A list of one text is written like that text, and hashed like it.
+  return [...some, changed.at(-1), value.slice(1), value.slice(0, -1), `${value}A`, [value], '', null, 7].filter((other) => other !== undefined && other !== value);
 }
 
 test('every field of a proof that is not as it was sealed is found', () => {
