@@ -262,6 +262,13 @@ def test_what_was_sealed_is_proved_and_what_came_later_is_folded_on(ledger: Path
     assert replay_and_write(ledger).proof == Proof(number, holds=True)
 
 
+def test_what_was_sealed_is_proved_where_many_keys_begin_alike(ledger: Path) -> None:
+    """They are sorted only among those that begin with the same byte."""
+    committed(ledger, *(RegisterUser(f"o{number}", number) for number in range(1, 200)))
+    number = seal(ledger)
+    assert replay(ledger).proof == Proof(number, holds=True)
+
+
 def rewrite_chain(connection: Connection) -> None:
     """Another reason for the last event of oBo, with the right hash, and the account row to match."""
     columns = "credit, key, fingerprint, recorded_at, hash"
@@ -303,6 +310,16 @@ def test_a_log_that_does_not_come_to_the_sealed_root_is_not_swapped_in(ledger: P
         assert len(rebuilt.differences) == 2
     assert accounts_of(ledger) == wrong
     assert tables_beside(ledger) == set()
+
+
+def test_a_seal_of_another_total_is_not_what_the_log_comes_to(ledger: Path) -> None:
+    number = seal(ledger)
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        connection.execute("DROP TRIGGER seal_is_never_updated")
+        connection.execute("UPDATE seal SET entry = replace(entry, 'outstanding ', 'outstanding 1')")
+    for run in (replay, replay_and_write):
+        rebuilt = run(ledger)
+        assert (rebuilt.proof, rebuilt.swapped) == (Proof(number, holds=False), False)
 
 
 # -- beside, swapped, and back ------------------------------------------------------------------------------

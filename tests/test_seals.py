@@ -202,6 +202,10 @@ def test_the_entry_is_the_only_way_to_write_a_seal() -> None:
         assert old in lost.entry()
         with pytest.raises(ValueError, match="not the entry of a seal"):
             seal_of(lost.entry().replace(old, new))
+    last = msgspec.structs.replace(seal, sealed_at_us=253_402_300_799_999_999)
+    assert seal_of(last.entry()) == last
+    with pytest.raises(ValueError, match="behind the year 9999"):
+        seal_of(msgspec.structs.replace(last, sealed_at_us=last.sealed_at_us + 1).entry())
 
 
 # -- processes -------------------------------------------------------------------------------------------------
