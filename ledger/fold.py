@@ -50,6 +50,7 @@ class Fold:
             try:
                 state = states.get(openid)
                 if state is None:
+                    before = version - 1  # where its row should be, if that cannot be read
                     state = self._found(openid)
                 before, _, registered_at_us, last_us, balance = state
                 balance = apply(balance, version, decode_stored(type_name, data))
@@ -95,10 +96,7 @@ class Fold:
         return {openid: to_row(account) for openid, account in self.accounts()}
 
     def _found(self, openid: bytes) -> _State:
-        try:
-            account = self._find(openid)
-        except CorruptEvent:  # the row cannot be read: then no event can follow it
-            account = None
+        account = self._find(openid)
         if account is None:
             openid.decode()
             return _NOBODY

@@ -381,14 +381,22 @@ def test_an_undo_brings_back_the_very_rows_and_a_second_one_undoes_it(ledger: Pa
     assert_sound(ledger)
 
 
-def test_a_damaged_row_whose_account_went_on_is_not_brought_back(ledger: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ("credit = 9999, granted = 9999", "version 5 with credit"),
+        ("holds = CAST(x'ff' AS TEXT), due_at = 1", "the account row of oAnna is damaged"),
+    ],
+    ids=["it has more", "it cannot be read"],
+)
+def test_a_damaged_row_whose_account_went_on_is_not_brought_back(ledger: Path, damage: str, why: str) -> None:
     with vandal(ledger) as connection:
-        connection.execute("UPDATE account SET credit = 9999, granted = 9999 WHERE openid = 'oAnna'")
+        connection.execute(f"UPDATE account SET {damage} WHERE openid = 'oAnna'")
     replay_and_write(ledger)
     committed(ledger, GrantCredit("oAnna", 1, "gift", "k9"))
     right = accounts_of(ledger)
     for _ in range(2):
-        with pytest.raises(CannotUndo, match="oAnna does not lead to event 5"):
+        with pytest.raises(CannotUndo, match=rf"oAnna does not lead to event 5, recorded since \({why}"):
             undo(ledger)
     assert accounts_of(ledger) == right
     assert_sound(ledger)
