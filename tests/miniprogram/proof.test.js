@@ -428,6 +428,7 @@ test('amounts that do not add up are told, also where all of it is hashed and si
   told(6, facts({ expired: 4 }), 'amounts');
   told(6, facts({ returned: 5 }), 'malformed');
   told(6, facts({ returned: [null] }), 'malformed');
+  told(6, facts({ returned: [5] }), 'malformed');
   told(2, text('{'), 'malformed');
   told(2, text('null'), 'malformed');
   // A leaf of another credit than its last event.
