@@ -528,7 +528,7 @@ test('the log of seals goes on from an earlier note, or is a fork', () => {
     for (let round = 0; round < 3; round += 1) fork.seal();
     if (first === second) assert.throws(() => proofs.checkConsistency(noteAt(first), noteAt(second, fork), path), fails('forked'));
     assert.throws(() => proofs.checkConsistency(noteAt(first, fork), noteAt(second), path.slice(4)), fails(['forked', 'malformed']));
-    for (const wrong of [`${path}AAAA`, undefined, 'x', 7]) {
+    for (const wrong of [`${path}AAAA`, undefined, null, 'x', 7]) {
       assert.throws(() => proofs.checkConsistency(noteAt(first), noteAt(second), wrong), fails(['forked', 'malformed']));
     }
   }
