@@ -68,7 +68,7 @@ def _of_seals(path: Path, read: Callable[[SealFile], Stored | None]) -> Stored |
     try:
         with closing(SealFile(seals)) as file:
             return read(file)
-    except (*UNREADABLE, ValueError) as error:
+    except UNREADABLE as error:
         raise LedgerUnusable(f"{seals} cannot be read, see credit-ledger audit: {error}") from None
 
 

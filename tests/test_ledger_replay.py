@@ -322,6 +322,16 @@ def test_a_seal_of_another_total_is_not_what_the_log_comes_to(ledger: Path) -> N
         assert (rebuilt.proof, rebuilt.swapped) == (Proof(number, holds=False), False)
 
 
+def test_seals_that_cannot_be_read_are_named(ledger: Path) -> None:
+    seal(ledger)
+    seals = ledger.with_name("seals.db")
+    with closing(connect(seals)) as connection:
+        connection.execute("DROP TABLE seal")
+    for run in (replay, replay_and_write):
+        with pytest.raises(LedgerUnusable, match=f"{seals} cannot be read, see credit-ledger audit"):
+            run(ledger)
+
+
 # -- beside, swapped, and back ------------------------------------------------------------------------------
 
 

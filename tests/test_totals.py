@@ -7,6 +7,7 @@ import subprocess
 import sys
 import unicodedata
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,6 +45,7 @@ from ledger.events import (
     decode,
 )
 from ledger.execute import Outcome
+from ledger.sqlite import connect
 from ledger.statement import Reader, rfc3339
 from ledger.totals import Flow, Totals, totals
 from scripts.credit_ledger_totals import _cut
@@ -374,10 +376,20 @@ def test_what_is_written_meanwhile_is_in_none_of_it(ledger_path: Path, monkeypat
             "UPDATE event SET data = replace(data, '\"grant\":3', '\"grant\":4') WHERE version = 5",
             "event 5 of oAnna cannot be followed",
         ),
+        (
+            "UPDATE event SET data = replace(data, '\"spend\":5', '\"spend\":2') WHERE version = 6",
+            "event 6 of oAnna cannot be followed, see credit-ledger audit: event 2 is not a spend",
+        ),
+        (
+            "UPDATE event SET data = replace(data, '\"grant\":2', '\"grant\":1') WHERE version = 7",
+            "event 7 of oAnna cannot be followed, see credit-ledger audit: event 1 is not a grant",
+        ),
     ],
 )
 def test_a_damaged_log_has_no_totals(till: Till, damage: str, said: str) -> None:
     till.at(10, SpendCredit("oAnna", 3, "order", "s"))
+    till.at(11, ReverseSpend("oAnna", 5, "refund", "r", 1))
+    till.at(12, RevokeGrant("oAnna", 2, "mistake", "m"))
     with vandal(till.path) as connection:
         connection.execute(damage)
     with pytest.raises(CorruptEvent, match=said) as error:
@@ -400,6 +412,19 @@ def test_a_file_that_is_no_database_is_named(ledger_path: Path) -> None:
     ledger_path.write_bytes(b"no database at all" * 1000)
     with pytest.raises(LedgerUnusable, match=str(ledger_path)):
         totals(ledger_path, SINCE_US)
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_named(till: Till) -> None:
+    """What is looked at when it is opened is good."""
+    with closing(connect(till.path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'event'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with till.path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    with pytest.raises(LedgerUnusable, match=f"{till.path} cannot be read"):
+        totals(till.path, SINCE_US)
 
 
 # -- the command line --------------------------------------------------------------------------------------
