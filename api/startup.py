@@ -17,7 +17,7 @@ def prepare(settings: Settings) -> None:
     Raises LedgerUnusable, naming the file and what to do. Run it once before workers are forked.
     """
     try:
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.make_directory(settings.data)
     except OSError as error:
         raise LedgerUnusable(f"cannot make {settings.data}: {error.strerror}; set CREDIT_DATA") from None
     refuse_network_file_system(settings.data)

@@ -1,6 +1,5 @@
 """The two key files: what WeChat's session keys are encrypted with at rest, and what seals are signed with."""
 
-import os
 import secrets
 import stat
 from contextlib import suppress
@@ -11,6 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from ledger.directory import new_file, sync
 from ledger.errors import LedgerUnusable
 from ledger.note import Signer
 
@@ -47,22 +47,17 @@ class Vault:
 
 
 def create_secret_key(path: Path) -> None:
-    """Write a new key to `path` with mode 0600, durably, unless there is one.
+    """Write a new key to `path` with mode 0600, unless there is one; then it, and its name, are on disk.
 
     It appears whole or not at all: a key file that was cut short would keep the service from ever starting.
+    Raises LedgerUnusable, naming the file, where the disk fails or is full.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(_KEY_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
+        with suppress(FileExistsError), new_file(path) as file:
+            file.write(f"{secrets.token_hex(_KEY_BYTES)}\n".encode())
+        sync(path.parent)  # also of one that was there: what made it may have been cut short of this
+    except OSError as error:
+        raise LedgerUnusable(f"cannot create {path}: {error.strerror}") from None
 
 
 def open_vault(path: Path) -> Vault:

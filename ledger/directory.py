@@ -1,13 +1,18 @@
-"""Whole directories: who uses the data, how its files are exchanged for others, how a new one gets its name."""
+"""Who uses the data, how its files are exchanged for others, and how what is new gets its name.
+
+What has a name is on disk, whole, and so is the name, before anything goes on that relies on it.
+"""
 
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from ledger.errors import LedgerUnusable
 
@@ -68,6 +73,51 @@ def staging(data: Path) -> Iterator[Path]:
         yield staged
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def make_directory(path: Path) -> None:
+    """Make it, for its owner alone, with those above it that are missing, unless it is there."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync(made.parent)
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[BinaryIO]:
+    """A file for its owner alone, which gets the name `target` when all in it is on disk and no error came.
+
+    Else it is removed, and by the next one where this process is killed. Raises FileExistsError where something
+    has that name by then.
+    """
+    draft, descriptor = _locked_file(target)
+    with open(descriptor, "wb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+            os.link(draft, target)  # which, other than a renaming, never takes the place of another file
+        finally:
+            draft.unlink(missing_ok=True)
+        sync(target.parent)
+
+
+def _locked_file(target: Path) -> tuple[Path, int]:
+    """A new file beside `target`, locked for as long as it is open: what has no lock, a killed process left."""
+    for left in target.parent.glob(f".{escape(target.name)}.*.partial"):
+        with suppress(OSError):  # it was in use, or is gone, or is not ours
+            descriptor = os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+            finally:
+                os.close(descriptor)
+    while True:
+        descriptor, name = tempfile.mkstemp(".partial", f".{target.name}.", target.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(descriptor, Path(name)):
+            return Path(name), descriptor
+        os.close(descriptor)  # taken for one that was left, before it had its lock
 
 
 @contextmanager
@@ -194,6 +244,7 @@ def _finish(data: Path) -> None:
                 if (data / name).exists():
                     (data / name).rename(replaced / name)
             sync(replaced)
+            sync(data)  # no log is left beside the new file, whatever of its name gets to the disk first
             path.rename(data / path.name)
         sync(data)
         incoming.rmdir()

@@ -8,7 +8,7 @@ import msgspec
 
 from ledger import seal_file
 from ledger.account import Account
-from ledger.directory import alone, exchange, staging
+from ledger.directory import alone, exchange, make_directory, staging
 from ledger.errors import LedgerFault, LedgerUnusable
 from ledger.events import Recorded
 from ledger.follow import Corrections, Wrong, follow
@@ -90,7 +90,7 @@ def import_export(
     LedgerUnusable where there is a ledger with events already, or a service runs.
     """
     data = ledger.parent
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(data)
     with alone(data), staging(data) as staged:
         _refuse_unless_empty(ledger, seals)
         imported = _read_export(

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ledger.backup import MANIFEST, Files, Manifest, Phase, check, last_seal, seals_problem
-from ledger.directory import alone, exchange, staging
+from ledger.directory import alone, exchange, make_directory, staging
 from ledger.errors import LedgerUnusable
 from ledger.log import LogScan
 from ledger.note import Verifier, checkpoint_of, log_checkpoint
@@ -65,7 +65,7 @@ def restore(
     backup, they stay. Raises Unsound, or LedgerUnusable where the seals or the note are of another log.
     """
     data = files.ledger.parent
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(data)
     with alone(data), staging(data) as staged, ExitStack() as stack:
         copies = files.inside(staged)
         _fetch(source, files, staged)

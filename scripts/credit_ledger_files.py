@@ -1,9 +1,7 @@
 """`credit-ledger export`, `import`, `backup`, `restore` and `erase`: what leaves the data and comes back."""
 
 import json
-import os
 import sys
-import tempfile
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,7 @@ from api import access
 from api.settings import access_path, ledger_path, seals_path, signing_key_path
 from ledger.backup import Files, make_backup
 from ledger.committer import microseconds_now
-from ledger.directory import sync
+from ledger.directory import new_file
 from ledger.intake import Expected, import_export
 from ledger.parallel import silent
 from ledger.restore import Loss, Restored
@@ -47,25 +45,15 @@ def export(file: Path) -> None:
 
 
 def _export_to(file: Path, ledger: Path) -> Counts:
-    if file.exists():
-        raise Failure(f"{file} is there already: give the name of a new file")
     try:
-        descriptor, name = tempfile.mkstemp(".partial", f".{file.name}.", file.parent)
-    except OSError as error:
-        raise Failure(f"cannot write in {file.parent}: {error.strerror}") from None
-    draft = Path(name)
-    try:
-        with open(descriptor, "wb") as out, progress_bar("Exporting") as progress:
-            counts = export_log(ledger, seals_path(ledger.parent), out.write, progress)
-            out.flush()
-            os.fsync(out.fileno())
-        os.link(draft, file)  # which, other than a renaming, never takes the place of another file
-        sync(file.parent)
+        if file.exists():
+            raise FileExistsError
+        with new_file(file) as out, progress_bar("Exporting") as progress:
+            return export_log(ledger, seals_path(ledger.parent), out.write, progress)
+    except FileExistsError:
+        raise Failure(f"{file} is there already: give the name of a new file") from None
     except OSError as error:
         raise Failure(f"cannot write {file}: {error.strerror}") from None
-    finally:
-        draft.unlink(missing_ok=True)
-    return counts
 
 
 @click.command("import")

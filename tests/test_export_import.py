@@ -291,13 +291,46 @@ def filled(data: Data, events: int) -> None:
     data.register(*(f"oMany{number}" for number in range(events // 2)))
 
 
-def test_kill_9_in_an_export_leaves_no_file_of_that_name(data: Data, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["out.ndjson", "[o]*?.ndjson"])
+def test_kill_9_in_an_export_leaves_what_the_next_one_of_that_name_removes(
+    data: Data, tmp_path: Path, name: str
+) -> None:
     filled(data, 30_000)
-    target = tmp_path / "out"
-    target.mkdir()
-    data.killed("export", target / "out.ndjson", at=target / ".out.ndjson.*")
-    assert not (target / "out.ndjson").exists()
-    data.says("export", target / "out.ndjson")
+    target = tmp_path / "to" / name
+    target.parent.mkdir()
+    data.killed("export", target, at=target.parent / ".*.partial")
+    (left,) = target.parent.iterdir()
+    assert left.name != name
+    data.says("export", target)
+    assert [path.name for path in target.parent.iterdir()] == [name]
+
+
+def test_of_two_exports_to_one_name_at_once_one_is_made(data: Data, tmp_path: Path) -> None:
+    """The second does not take what the first is at for something that was left."""
+    filled(data, 30_000)
+    target = tmp_path / "to" / "out.ndjson"
+    target.parent.mkdir()
+    with data.halted("export", target, at=target.parent / ".*.partial") as first:
+        (draft,) = target.parent.iterdir()
+        data.says("export", target)
+        whole = target.read_bytes()
+        assert draft.exists()
+    assert "is there already" in first.communicate()[1]
+    assert first.returncode == 1
+    assert target.read_bytes() == whole
+    assert [path.name for path in target.parent.iterdir()] == ["out.ndjson"]
+
+
+def test_an_export_that_was_killed_with_its_name_made_is_kept_whole(data: Data, tmp_path: Path) -> None:
+    """Its file has two names then. The one that is left is removed, and nothing is written into it."""
+    target, draft = tmp_path / "out.ndjson", tmp_path / ".out.ndjson.abc.partial"
+    data.says("export", target)
+    whole = target.read_bytes()
+    draft.hardlink_to(target)
+    kept = target.rename(tmp_path / "kept")
+    data.says("export", target)
+    assert not draft.exists()
+    assert kept.read_bytes() == whole
 
 
 def test_kill_9_in_an_import_leaves_no_ledger_and_the_next_one_succeeds(data: Data, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from api.access import (
     Profile,
 )
 from api.vault import Vault, create_secret_key, open_vault
+from ledger.errors import LedgerUnusable
 from ledger.sqlite import Connection
 
 NOW = 1_800_000_000_000_000
@@ -147,3 +148,17 @@ def test_a_secret_key_that_was_cut_short_is_never_left_behind(
     assert path.read_text() == key
     assert open_vault(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["secret.key"]
+
+
+def test_what_a_start_left_that_was_killed_at_a_key_is_removed(tmp_path: Path) -> None:
+    """Of the key itself there would be a second name for ever."""
+    path = tmp_path / "secret.key"
+    create_secret_key(path)
+    (tmp_path / ".secret.key.abc.partial").hardlink_to(path)
+    create_secret_key(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["secret.key"]
+
+
+def test_a_key_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LedgerUnusable, match=r"cannot create .*/gone/secret\.key: No such file or directory"):
+        create_secret_key(tmp_path / "gone" / "secret.key")
