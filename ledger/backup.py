@@ -12,7 +12,7 @@ from ledger.directory import drafting, sync
 from ledger.errors import LedgerFault, LedgerUnusable
 from ledger.parallel import Progress
 from ledger.seal_file import SealFile, Stored
-from ledger.sqlite import UNREADABLE, connect, copy_file, file_problems
+from ledger.sqlite import UNREADABLE, Identity, connect, copy_file, file_problems
 from ledger.verify import audit, seal_faults
 
 MANIFEST: Final = "backup.json"
@@ -36,6 +36,14 @@ class Files(NamedTuple):
         return Files(*(directory / path.name for path in self))
 
 
+class Identities(NamedTuple):
+    """What each of the databases must say that it is."""
+
+    seals: Identity
+    ledger: Identity
+    access: Identity
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What a backup holds; `seal` is the number of its last seal and `note` that seal's, where it has one."""
 
@@ -51,18 +59,18 @@ class Unsound(LedgerFault):
     """A copy that must not be relied on; says what is wrong with it."""
 
 
-def make_backup(files: Files, target: Path, now_us: int, phase: Phase) -> Manifest:
+def make_backup(files: Files, identities: Identities, target: Path, now_us: int, phase: Phase) -> Manifest:
     """Copy what is there into the new directory `target`, while others write, and audit the copy.
 
     It has its name only once it is whole, on disk and found good. No key is copied. Raises LedgerUnusable where
-    something has that name, or another backup of that name is being made.
+    something has that name, or another backup of that name is being made, or a file is another program's.
     """
     with drafting(target) as draft:
         copies = files.inside(draft)
-        for path, copy in zip(files, copies, strict=True):
+        for path, identity, copy in zip(files, identities, copies, strict=True):
             if path.exists() or path == files.ledger:
                 with phase(f"Copying {path.name}") as progress:
-                    copy_file(path, copy, progress)
+                    copy_file(path, identity, copy, progress)
                 sync(copy)
         manifest = check(copies, now_us, phase)
         text = json.dumps(msgspec.to_builtins(manifest), ensure_ascii=False, indent=2)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from ledger.backup import MANIFEST, Files, Manifest, Phase, check, last_seal, seals_problem
+from ledger.backup import MANIFEST, Files, Identities, Manifest, Phase, check, last_seal, seals_problem
 from ledger.directory import alone, exchange, make_directory, staging
 from ledger.errors import LedgerUnusable
 from ledger.log import LogScan
 from ledger.note import Verifier, checkpoint_of, log_checkpoint
 from ledger.parallel import Progress
 from ledger.seal_file import SealFile, Stored
-from ledger.sqlite import UNREADABLE, Turnstile, turnstile_path
+from ledger.sqlite import UNREADABLE, Turnstile, check_identity, connect, turnstile_path
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -55,20 +55,28 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 def restore(
-    source: Path, files: Files, published: str | None, *, accept_loss: bool, now_us: int, phase: Phase
+    source: Path,
+    files: Files,
+    identities: Identities,
+    published: str | None,
+    *,
+    accept_loss: bool,
+    now_us: int,
+    phase: Phase,
 ) -> Restored:
     """Put the backup in the directory `source` in the place of `files`, which no service may be using.
 
     The backup is copied and audited before anything is touched. What it lacks is found by comparing it with
     what is there now, and with `published`, the last published note; without `accept_loss` that is all that is
     done where anything is lost. Seals are never taken back: where those that are there go on from those of the
-    backup, they stay. Raises Unsound, or LedgerUnusable where the seals or the note are of another log.
+    backup, they stay. Raises Unsound, or LedgerUnusable where the seals or the note are of another log, or where
+    a file of the backup is of another program or schema.
     """
     data = files.ledger.parent
     make_directory(data)
     with alone(data), staging(data) as staged, ExitStack() as stack:
         copies = files.inside(staged)
-        _fetch(source, files, staged)
+        _fetch(source, files, identities, staged)
         manifest = check(copies, _made_at_us(source), phase)
         for path in files:  # from the comparison on nobody writes, also at the command line
             stack.enter_context(stack.enter_context(closing(Turnstile(turnstile_path(path)))))
@@ -91,15 +99,19 @@ def restore(
         return Restored(True, manifest, loss, replaced if replaced.exists() else None, kept)
 
 
-def _fetch(source: Path, files: Files, staged: Path) -> None:
-    """Copy the files of a backup, with a write-ahead log where somebody opened one and left it."""
+def _fetch(source: Path, files: Files, identities: Identities, staged: Path) -> None:
+    """Copy the files of a backup, with a write-ahead log where somebody opened one and left it, and refuse what
+    is no such file."""
     if not (source / files.ledger.name).exists():
         raise LedgerUnusable(f"{source} is no backup: it has no {files.ledger.name}")
-    for path in files:
+    for path, identity in zip(files, identities, strict=True):
         for name in (path.name, f"{path.name}-wal"):
             if (source / name).exists():
                 (staged / name).touch(mode=0o600)
                 shutil.copyfile(source / name, staged / name)
+        if (staged / path.name).exists():
+            with closing(connect(staged / path.name)) as connection:
+                check_identity(connection, source / path.name, identity)
 
 
 def _made_at_us(source: Path) -> int:

@@ -164,10 +164,13 @@ def _is_empty(path: Path) -> bool:
     return bool(tables == 0 and application_id == 0)
 
 
-def copy_file(path: Path, target: Path, progress: Callable[[int, int], None]) -> None:
-    """Copy a database as it is at one moment, whoever writes meanwhile; told how many pages of how many."""
+def copy_file(path: Path, identity: Identity, target: Path, progress: Callable[[int, int], None]) -> None:
+    """Copy a database as it is at one moment, whoever writes meanwhile; told how many pages of how many.
+
+    Raises LedgerUnusable where it is not of `identity`.
+    """
     target.touch(mode=0o600)
-    with closing(connect(path, read_only=True)) as source, closing(_open(target, "rw")) as copy:
+    with closing(connect(path, identity, read_only=True)) as source, closing(_open(target, "rw")) as copy:
         source.execute("BEGIN")  # without one snapshot it would begin anew with every commit of another process
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
         source.backup(copy, pages=4096, progress=lambda _, left, total: progress(total - left, total))

@@ -12,7 +12,8 @@ import msgspec
 
 from api import access
 from api.settings import access_path, ledger_path, seals_path, signing_key_path
-from ledger.backup import Files, make_backup
+from ledger import schema, seal_file
+from ledger.backup import Files, Identities, make_backup
 from ledger.committer import microseconds_now
 from ledger.directory import new_file
 from ledger.intake import Expected, import_export
@@ -26,6 +27,7 @@ from ledger.transfer import export as export_log
 from scripts.credit_ledger_terminal import FILE, WRONG, Failure, progress_bar, text_in, the_ledger
 
 _SHOWN_ACCOUNTS: Final = 100
+_IDENTITIES: Final = Identities(seal_file.IDENTITY, schema.IDENTITY, access.IDENTITY)
 
 
 @click.command("export")
@@ -92,7 +94,7 @@ def backup(directory: Path) -> None:
     DIRECTORY gets its name once all of it is on disk and found good. secret.key and signing.key are not copied.
     """
     with the_ledger() as ledger:
-        manifest = make_backup(_files(ledger), directory, microseconds_now(), progress_bar)
+        manifest = make_backup(_files(ledger), _IDENTITIES, directory, microseconds_now(), progress_bar)
     seal = "no seal yet" if manifest.seal is None else f"up to seal {manifest.seal}"
     click.echo(
         f"{directory}: {manifest.events} events, {manifest.accounts} accounts, {manifest.outstanding} credits, "
@@ -126,6 +128,7 @@ def restore(directory: Path, note: Path | None, accept_loss: bool, as_json: bool
         done = restore_backup(
             directory,
             _files(ledger),
+            _IDENTITIES,
             published,
             accept_loss=accept_loss,
             now_us=microseconds_now(),

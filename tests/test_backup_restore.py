@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -375,6 +377,47 @@ def test_a_damaged_backup_is_refused_before_anything_is_touched(data: Data, back
     assert "changed" in data.refuses("restore", backup, "--accept-loss")
     assert log_of(data.ledger) == before
     assert list(data.path.glob("replaced-*")) == []
+
+
+def foreign(path: Path) -> None:
+    """Somebody else's database is there, in the mode that SQLite makes by itself."""
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+    code = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('CREATE TABLE theirs (x)')"
+    subprocess.run([sys.executable, "-c", code, path], check=True)
+
+
+def of_another_schema(path: Path) -> None:
+    with closing(connect(path)) as connection:
+        connection.execute("PRAGMA user_version=99")
+
+
+OTHERS = {
+    "another program": (foreign, "is not a database of this service"),
+    "another schema": (of_another_schema, "has schema version 99"),
+}
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "seals.db", "access.db"])
+@pytest.mark.parametrize(("become", "said"), OTHERS.values(), ids=OTHERS.keys())
+def test_what_is_another_programs_file_is_not_taken_along(
+    data: Data, backup: Path, become: Callable[[Path], None], said: str, name: str
+) -> None:
+    """Neither into a backup nor out of one; and it stays as it was."""
+    become(backup / name)
+    before = log_of(data.ledger)
+    theirs = (backup / name).read_bytes()
+    assert data.refuses("restore", backup, "--accept-loss").startswith(f"Error: {backup / name} {said}")
+    assert (backup / name).read_bytes() == theirs
+    assert log_of(data.ledger) == before
+    assert list(data.path.glob("replaced-*")) == []
+
+    become(data.path / name)
+    theirs = (data.path / name).read_bytes()
+    told = data.refuses("backup", backup.with_name("another"))
+    assert told.startswith(f"Error: {data.path / name} {said}")
+    assert (data.path / name).read_bytes() == theirs
+    assert list(backup.parent.glob("*another*")) == []
 
 
 def test_a_directory_that_is_no_backup_is_refused(data: Data, tmp_path: Path) -> None:
