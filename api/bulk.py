@@ -18,7 +18,7 @@ from api.callers import NO_LIVE_KEY, live_key
 from api.incoming import GrantLine
 from api.operation import DRY_RUN, Received, Resource, operation
 from api.outgoing import GrantedLine, view_receipt
-from api.problems import REFUSAL_STATUS, Problem, fault_code
+from api.problems import NOT_READABLE, REFUSAL_STATUS, Problem, fault_code, unreadable
 from api.receipts import Receipted
 from api.service import Service
 from ledger.commands import Submission
@@ -224,6 +224,9 @@ class _Run:
                 answer = _refused(line, REFUSAL_STATUS[type(outcome)], outcome.code, outcome.sentence())
             case NotCommitted() | OutcomeUnknown():
                 answer = _refused(line, 503, fault_code(outcome), "Send this line again; it lands once.")
+            case _ if (why := unreadable(outcome)) is not None:
+                log.error("not read", error=why)
+                answer = _refused(line, 503, "not-readable", NOT_READABLE)
             case _:
                 log.error("unexpected error", exc_info=outcome)
                 answer = _refused(line, 500, "internal-error", "This is our fault; the log has the details.")

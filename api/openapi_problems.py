@@ -50,6 +50,13 @@ _KEY_CODES: Final = {
 }
 _PATH_CODES: Final = {"not-found": (404, "Nothing could have this path.")}
 _RATE_CODES: Final = {"rate-limited": (429, "Too many requests; `Retry-After` says how long to wait.")}
+_READ_CODES: Final = {
+    "not-readable": (
+        503,
+        "A file is damaged or cannot be read, which the operator has to see to. A write may be sent again with "
+        "the same key: it lands once.",
+    )
+}
 _WRITE_CODES: Final = {
     "not-committed": (503, "Nothing was written. Send it again with the same key."),
     "outcome-unknown": (
@@ -68,7 +75,7 @@ _OWN_CODES: Final = {
 
 def problems(path: str, method: str, operation: Operation) -> dict[str, Any]:
     """What an operation answers where it does not do what was asked: status -> response."""
-    codes = _QUERY_CODES | _RATE_CODES
+    codes = _QUERY_CODES | _RATE_CODES | _READ_CODES
     if operation.scopes is not NOBODY:
         codes |= _USER_CODES if operation.scopes == USER else _KEY_CODES
     if "{" in path:

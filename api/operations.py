@@ -8,6 +8,7 @@ from api.metrics import exposition
 from api.problems import Problem
 from api.service import Service
 from ledger.errors import LedgerFault
+from ledger.sqlite import UNREADABLE
 
 log = structlog.get_logger()
 
@@ -31,7 +32,7 @@ class Readyz:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         try:
             await self._service.check()
-        except (LedgerFault, TimeoutError) as fault:
+        except (LedgerFault, TimeoutError, *UNREADABLE) as fault:
             log.error("not ready", error=str(fault) or "no answer from the disk in time")
             raise Problem(503, "not-ready", "A database cannot be written now; the log says which.") from None
         resp.content_type = falcon.MEDIA_JSON

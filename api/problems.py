@@ -10,7 +10,8 @@ import structlog
 from api.metrics import REFUSALS
 from api.wechat import LoginFailed
 from ledger import errors
-from ledger.errors import InvalidCommand, NotCommitted, OutcomeUnknown, Refusal
+from ledger.errors import CorruptEvent, InvalidCommand, LedgerUnusable, NotCommitted, OutcomeUnknown, Refusal
+from ledger.sqlite import SqliteError, is_of_the_file
 
 log = structlog.get_logger()
 
@@ -55,6 +56,8 @@ LOGIN_FAILURES: Final[dict[str, tuple[int, str]]] = {
 
 _CODES: Final = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 
+NOT_READABLE: Final = "A file of the service is damaged or cannot be read: its operator has to see to it."
+
 
 class ProblemBody(msgspec.Struct):
     """What is answered where something is refused (RFC 9457): beside these, the refusal's own figures."""
@@ -97,6 +100,23 @@ def install(app: falcon.asgi.App[Any, Any]) -> None:
     app.add_error_handler(LoginFailed, _login_failed)
     app.add_error_handler(NotCommitted, _not_written)
     app.add_error_handler(OutcomeUnknown, _not_written)
+    for kind in (LedgerUnusable, CorruptEvent, SqliteError):
+        app.add_error_handler(kind, _not_read)
+
+
+def unreadable(error: Exception) -> str | None:
+    """What the operator must know where a file is damaged or cannot be read; None for any other error."""
+    match error:
+        case LedgerUnusable():
+            return str(error)
+        case CorruptEvent():  # it may name the account, which is not logged
+            return "an event or account row in ledger.db is damaged: see credit-ledger audit"
+        case SqliteError() if is_of_the_file(error):
+            return (
+                f"ledger.db or access.db cannot be read: {error}: see credit-ledger audit, and restore what is "
+                "damaged from a backup"
+            )
+    return None
 
 
 def fault_code(fault: NotCommitted | OutcomeUnknown) -> str:
@@ -159,6 +179,18 @@ async def _not_written(
     log.error("not written", error=str(fault), request_id=req.context.request_id)
     resp.set_header("Retry-After", "1")
     write_problem(resp, 503, fault_code(fault), "Try again with the same key; it lands once.", {})
+
+
+async def _not_read(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    why = unreadable(error)
+    if why is None:
+        await _unexpected(req, resp, error, params)
+        return
+    log.error("not read", error=why, request_id=req.context.request_id)
+    resp.set_header("Retry-After", "60")  # somebody must see to it first
+    write_problem(resp, 503, "not-readable", NOT_READABLE, {})
 
 
 async def _unexpected(

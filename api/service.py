@@ -27,7 +27,7 @@ from ledger.account import Account
 from ledger.commands import RecordLapses, Submission
 from ledger.committer import ledger_committer, microseconds_now
 from ledger.directory import share
-from ledger.errors import LedgerFault, LedgerUnusable
+from ledger.errors import LedgerFault, OtherProjection
 from ledger.events import Recorded
 from ledger.merkle import inclusion_path
 from ledger.seal import origin_of
@@ -161,8 +161,8 @@ class Service:
         self._asides_waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._aside_thread, work)
-        except LedgerUnusable as unusable:  # a replay has swapped in rows that the next release works with
-            log.error("not read", error=str(unusable))
+        except OtherProjection as other:  # a replay has swapped in rows that the next release works with
+            log.error("not read", error=str(other))
             raise _busy("The ledger is being changed over; try again.") from None
         finally:
             self._asides_waiting -= 1

@@ -206,6 +206,10 @@ class LedgerUnusable(LedgerFault):
     """The file must not be served: missing, of another schema, of another appid, or on an unfit file system."""
 
 
+class OtherProjection(LedgerUnusable):
+    """The account rows are of another fold than this release's: one of the two is being changed over to."""
+
+
 class NotCommitted(LedgerFault):
     """Nothing was written: the ledger was busy or closed. The same command may be sent again."""
 

@@ -69,8 +69,8 @@ def restore(
     The backup is copied and audited before anything is touched. What it lacks is found by comparing it with
     what is there now, and with `published`, the last published note; without `accept_loss` that is all that is
     done where anything is lost. Seals are never taken back: where those that are there go on from those of the
-    backup, they stay. Raises Unsound, or LedgerUnusable where the seals or the note are of another log, or where
-    a file of the backup is of another program or schema.
+    backup, they stay. Raises Unsound, or LedgerUnusable where the seals or the note are of another log, or a
+    file of the backup is of another program or schema.
     """
     data = files.ledger.parent
     make_directory(data)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from ledger.errors import LedgerUnusable
+from ledger.errors import LedgerUnusable, OtherProjection
 from ledger.events import MAX_CREDIT
 from ledger.projection import PROJECTION
 from ledger.sqlite import UNREADABLE, Connection, Identity, connect, create_file, in_memory
@@ -136,7 +136,7 @@ def open_ledger(
                 "set WECHAT_APPID to its owner, or CREDIT_DATA to another directory"
             )
         if not any_projection and (other := other_projection(connection)) is not None:
-            raise LedgerUnusable(f"{path}: {other}")
+            raise OtherProjection(f"{path}: {other}")
     except UNREADABLE as error:
         connection.close()
         raise LedgerUnusable(f"cannot use {path}: {error}") from None

@@ -22,6 +22,7 @@ from ledger.sealed_leaf import (
     Leaf,
     entries_of,
     group_of,
+    node_of,
     part_of,
     place_of,
     prefix_of,
@@ -29,13 +30,15 @@ from ledger.sealed_leaf import (
     unpack_leaf,
     unpack_leaves,
 )
-from ledger.sqlite import Identity, WritableFile, connect, create_file
-from ledger.sums import NODE_BYTES, NOTHING, Node, Step, path_of, root_of
+from ledger.sqlite import UNREADABLE, Identity, WritableFile, connect, create_file
+from ledger.sums import NODE_BYTES, NOTHING, Node, Step, climb, path_of, root_of
 
 IDENTITY: Final = Identity(application_id=0x43524C53, schema_version=1)  # "CRLS"
 
 # What helps where seals that were published are damaged or gone: nobody can make them anew.
 RESTORE: Final = "restore the newest copy of seals.db from a backup, and see credit-ledger audit"
+# And what helps where only what can be made anew of them is.
+REBUILD: Final = "run credit-ledger seal --rebuild"
 
 _SCHEMA: Final = """
 CREATE TABLE log (only INTEGER PRIMARY KEY CHECK (only = 1), vkey TEXT NOT NULL) STRICT;
@@ -118,10 +121,9 @@ class SealFile(WritableFile):
             self.connection.execute("COMMIT")
 
     def vkey(self) -> str:
-        row = self.connection.execute("SELECT vkey FROM log").fetchone()
-        if row is None:
-            raise LedgerUnusable(f"seals.db is damaged, it does not say whose seals are in it: {RESTORE}")
-        return str(row[0])
+        for (vkey,) in self._rows("SELECT vkey FROM log"):
+            return str(vkey)
+        raise LedgerUnusable(f"seals.db is damaged, it does not say whose seals are in it: {RESTORE}")
 
     def last(self) -> Stored | None:
         return next(self.seals(None, 1), None)
@@ -146,11 +148,12 @@ class SealFile(WritableFile):
 
     def seals(self, before: int | None, limit: int) -> Iterator[Stored]:
         """Up to `limit` seals with a number below `before`, newest first."""
-        rows = self.connection.execute(
+        rows = self._rows(
             "SELECT number, entry, note, position, hash FROM seal WHERE number < ?"
             " ORDER BY number DESC LIMIT ?",
-            (2**63 - 1 if before is None else before, limit),
-        ).fetchall()
+            2**63 - 1 if before is None else before,
+            limit,
+        )
         return (_stored(*row) for row in rows)
 
     def stored_rows(self) -> Iterator[tuple[Any, ...]]:
@@ -162,12 +165,9 @@ class SealFile(WritableFile):
 
     def subtree(self, level: int, place: int) -> bytes:
         """A complete subtree of the log of entries, for the functions of `ledger.merkle`."""
-        row = self.connection.execute(
-            "SELECT hash FROM subtree WHERE level = ? AND place = ?", (level, place)
-        ).fetchone()
-        if row is None:
-            raise LedgerUnusable(f"seals.db is damaged: subtree {place} of level {level} is missing")
-        return bytes(row[0])
+        for (digest,) in self._rows("SELECT hash FROM subtree WHERE level = ? AND place = ?", level, place):
+            return bytes(digest)
+        raise LedgerUnusable(f"seals.db is damaged: subtree {place} of level {level} is missing: {REBUILD}")
 
     def subtrees(self) -> dict[tuple[int, int], bytes]:
         """All that is kept of the log's tree, by level and place."""
@@ -207,14 +207,16 @@ class SealFile(WritableFile):
             prefix_of(part_of(key)), [(prefix_of(part), node) for part, node in sorted(parts.items())]
         )
         above = path_of(prefix_of(group_of(part_of(key)) * PARTS_IN_GROUP), groups)
-        return Sealed(unpack_leaf(part[at : at + LEAF_BYTES]), beneath + within + above, stored)
+        leaf, path = unpack_leaf(part[at : at + LEAF_BYTES]), beneath + within + above
+        if climb(int.from_bytes(key, "big"), node_of(leaf), path).hash != stored.seal.root:
+            raise LedgerUnusable(f"seals.db is damaged: its tree does not lead to its last seal: {REBUILD}")
+        return Sealed(leaf, path, stored)
 
     def part(self, number: int) -> bytes:
         """The packed leaves of a part, in order of their keys."""
-        row = self.connection.execute("SELECT leaves FROM part WHERE part = ?", (number,)).fetchone()
-        part = b"" if row is None else bytes(row[0])
+        part = b"".join(leaves for (leaves,) in self._rows("SELECT leaves FROM part WHERE part = ?", number))
         if len(part) % LEAF_BYTES:
-            raise LedgerUnusable(f"seals.db is damaged: part {number} is cut")
+            raise LedgerUnusable(f"seals.db is damaged: part {number} is cut: {REBUILD}")
         return part
 
     def leaves(self) -> Iterator[Leaf]:
@@ -238,13 +240,14 @@ class SealFile(WritableFile):
 
     def group(self, place: int) -> dict[int, bytes]:
         """The roots of the parts of a group, by the numbers of those that are there."""
-        row = self.connection.execute("SELECT root, parts FROM crown WHERE place = ?", (place,)).fetchone()
-        if row is None:
+        rows = self._rows("SELECT root, parts FROM crown WHERE place = ?", place)
+        if not rows:
             return {}
-        nodes = (row[1][at : at + NODE_BYTES] for at in range(0, len(row[1]), NODE_BYTES))
+        ((root, packed),) = rows
+        nodes = (packed[at : at + NODE_BYTES] for at in range(0, len(packed), NODE_BYTES))
         parts = {part: node for part, node in enumerate(nodes, place * PARTS_IN_GROUP) if node != NOTHING}
-        if root_of([(prefix_of(part), node) for part, node in parts.items()]) != row[0]:
-            raise LedgerUnusable(f"seals.db is damaged: group {place} is not what its parts come to")
+        if root_of([(prefix_of(part), node) for part, node in parts.items()]) != root:
+            raise LedgerUnusable(f"seals.db is damaged: group {place} is not what its parts come to: {REBUILD}")
         return parts
 
     def put_group(self, place: int, parts: dict[int, bytes]) -> None:
@@ -277,5 +280,11 @@ class SealFile(WritableFile):
         self.connection.execute("DELETE FROM crown")
 
     def _groups(self) -> list[tuple[int, bytes]]:
-        rows = self.connection.execute("SELECT place, root FROM crown ORDER BY place")
-        return [(prefix_of(place * PARTS_IN_GROUP), root) for place, root in rows.fetchall()]
+        rows = self._rows("SELECT place, root FROM crown ORDER BY place")
+        return [(prefix_of(place * PARTS_IN_GROUP), root) for place, root in rows]
+
+    def _rows(self, statement: str, *values: int) -> list[Any]:
+        try:
+            return list(self.connection.execute(statement, values).fetchall())
+        except UNREADABLE as error:
+            raise LedgerUnusable(f"seals.db cannot be read: {error}: {RESTORE}") from None

@@ -194,6 +194,11 @@ def is_disk_failure(error: SqliteError) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == _SQLITE_IOERR
 
 
+def is_of_the_file(error: SqliteError) -> bool:
+    """Whether it says something of the file, such as that it is damaged, and not of how it was used."""
+    return type(error) in (sqlite3.DatabaseError, OperationalError)
+
+
 class WritableFile:
     """A connection that writes, and its transactions. Belongs to one thread."""
 

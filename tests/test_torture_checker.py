@@ -212,6 +212,7 @@ def test_an_account_of_which_the_clock_decides_is_not_read_when_it_was_moved() -
         (409, {"code": "insufficient-credit"}, ("refused", "insufficient-credit")),
         (503, {"code": "not-committed"}, ("refused", "not-committed")),
         (503, {"code": "outcome-unknown"}, ("unknown", "outcome-unknown")),
+        (503, {"code": "not-readable"}, ("unknown", "not-readable")),
         (500, {"code": "internal-error"}, ("unknown", "internal-error")),
         (502, {}, ("unknown", None)),
         (200, [], ("unknown", None)),

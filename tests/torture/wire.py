@@ -75,7 +75,7 @@ def outcome_of(status: int, told: Any) -> tuple[Outcome, str | None]:
     if status in (200, 201):
         # The tutorial's routes say no with 200, and with no code where a token is not a live session's.
         return (REFUSED, code or "not-logged-in") if "err" in told else (ACKNOWLEDGED, None)
-    if status >= 400 and code not in (None, "outcome-unknown", "internal-error"):
+    if status >= 400 and code not in (None, "outcome-unknown", "not-readable", "internal-error"):
         return REFUSED, code
     return UNKNOWN, code
 
