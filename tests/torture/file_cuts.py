@@ -25,7 +25,8 @@ from api import access
 from api.settings import Settings, read_settings
 from api.startup import prepare
 from api.vault import open_signer
-from ledger.backup import Files, make_backup
+from ledger import schema, seal_file
+from ledger.backup import Files, Identities, make_backup
 from ledger.commands import Command, GrantCredit, RegisterUser, Submission
 from ledger.committer import ledger_committer, microseconds_now
 from ledger.errors import LedgerUnusable
@@ -235,7 +236,8 @@ def _two_states(data: Path) -> tuple[Path, dict[str, bytes], dict[str, bytes]]:
     files = Files(settings.seals_path, settings.ledger_path, settings.access_path)
     _work(settings, "first")
     backup = data.parent.with_name("backup")
-    make_backup(files, backup, microseconds_now(), lambda _: nullcontext(silent))
+    identities = Identities(seal_file.IDENTITY, schema.IDENTITY, access.IDENTITY)
+    make_backup(files, identities, backup, microseconds_now(), lambda _: nullcontext(silent))
     then = _states(backup)
     _work(settings, "second")
     now = _states(data)
