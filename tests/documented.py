@@ -18,7 +18,7 @@ from typing import Any
 
 import requests
 
-from tests.conftest import ROOT, Service
+from tests.conftest import PATIENCE_S, ROOT, Service
 
 ADDRESS = "http://127.0.0.1:3000"
 YEAR_END = "2026-12-31T16:00:00Z"
@@ -183,7 +183,7 @@ def run_requests(
         if re.match(r"/v1/(?!sessions$|seals)", path) or method == "DELETE":
             headers["Authorization"] = f"Bearer {key if of_service else token}"
         answer = requests.request(
-            method, service.url + path, data=body.encode() or None, headers=headers, timeout=15
+            method, service.url + path, data=body.encode() or None, headers=headers, timeout=PATIENCE_S
         )
         if answer.content.startswith(b'{"token"'):
             token = answer.json()["token"]

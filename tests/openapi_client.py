@@ -59,7 +59,7 @@ class Client:
             params=sent["query"],
             headers=sent["header"] | self.authorization(operation) | content["headers"],
             data=content["data"],
-            timeout=20,
+            timeout=60,
         )
         return self._checked(operation, sent["path"], response)
 

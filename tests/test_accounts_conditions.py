@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.backend import WRITES, Backend, exchange, new_account, new_openid, prepared, raw_request
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
 
 
 @pytest.fixture
@@ -339,7 +339,7 @@ def test_what_is_wrong_is_said_in_this_order(backend: Backend, openid: str, what
     if "a parameter" not in wrong:
         headers["Idempotency-Key"] = "k"
     url = f"{backend.service.url}/v1/accounts/{name}/grants"
-    answer = requests.post(url, data=b"{", headers=headers, timeout=5)
+    answer = requests.post(url, data=b"{", headers=headers, timeout=PATIENCE_S)
     assert (
         answer.status_code
         == {"authentication": 401, "the path": 404, "a parameter": 400, "the body": 400}[what]

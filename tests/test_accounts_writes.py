@@ -16,7 +16,7 @@ from ledger.errors import Refusal
 from ledger.events import MAX_CREDIT
 from ledger.statement import rfc3339
 from tests.backend import DAY_US, Backend, happened, new_account, new_key, new_openid
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
 
 TOMORROW_US = microseconds_now() + DAY_US
 TOMORROW = rfc3339(TOMORROW_US)
@@ -392,7 +392,7 @@ def test_a_refusal_says_why_with_figures_and_records_nothing(
     assert problem == {"type": "about:blank", "status": answer.status_code, "code": refusal.code, **figures}
     version = backend.account(openid)["version"]
     with requests.Session() as session:
-        again = session.send(answer.request, timeout=5)
+        again = session.send(answer.request, timeout=PATIENCE_S)
     assert (again.status_code, again.json()["code"]) == (answer.status_code, refusal.code), (
         "a refusal is no record"
     )
@@ -473,7 +473,7 @@ def test_a_frozen_person_cannot_check_in(service: Service) -> None:
     openid = service.openid_of("frozen")
     happened(service, FreezeAccount(openid, "r", "freeze"))
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
-    answer = requests.post(f"{service.url}/v1/me/checkin", headers=headers, timeout=5)
+    answer = requests.post(f"{service.url}/v1/me/checkin", headers=headers, timeout=PATIENCE_S)
     assert (answer.status_code, answer.json()["code"]) == (409, "account-frozen")
     assert service.get("/v1/me/credit", token).json()["frozen"] is True
 

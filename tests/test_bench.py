@@ -37,7 +37,7 @@ from ledger.sealer import make_seal
 from ledger.sqlite import connect
 from scripts.sandbox_wechat import APPID
 from tests.backend import new_key
-from tests.conftest import ROOT, Service
+from tests.conftest import PATIENCE_S, ROOT, Service
 
 SMALL = Plan(
     head=(1, 0.2),
@@ -193,7 +193,7 @@ def test_bench_says_which_file_has_no_markers(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 1
     assert f"{tmp_path}/README.md" in done.stderr
@@ -204,23 +204,28 @@ def test_the_routes_of_the_benchmark_are_in_no_other_app(
 ) -> None:
     measured = new_service(app="bench.app:from_environment()")
     grant = {"amount": 7, "reason": "benchmark"}
-    assert requests.post(f"{measured.url}/bench/hello", json=grant, timeout=5).json() == {"hello": "world"}
-    assert requests.get(f"{measured.url}/bench/hello", timeout=5).json() == {"hello": "world"}
-    assert requests.post(f"{measured.url}/bench/hello", json={"amount": 7}, timeout=5).status_code == 422
+    assert requests.post(f"{measured.url}/bench/hello", json=grant, timeout=PATIENCE_S).json() == {
+        "hello": "world"
+    }
+    assert requests.get(f"{measured.url}/bench/hello", timeout=PATIENCE_S).json() == {"hello": "world"}
+    assert (
+        requests.post(f"{measured.url}/bench/hello", json={"amount": 7}, timeout=PATIENCE_S).status_code == 422
+    )
 
     token = measured.login("alice")
-    looked_up = requests.get(f"{measured.url}/bench/lookups", {"token": token}, timeout=5)
+    looked_up = requests.get(f"{measured.url}/bench/lookups", {"token": token}, timeout=PATIENCE_S)
     assert looked_up.json() == measured.credit(token) == {"credit": 100}
-    assert requests.post(f"{measured.url}/bench/rows", json=grant, timeout=5).status_code == 401
+    assert requests.post(f"{measured.url}/bench/rows", json=grant, timeout=PATIENCE_S).status_code == 401
     headers = {"Authorization": f"Bearer {new_key(measured, 'grant')}", "Idempotency-Key": "k1"}
     assert (
-        requests.post(f"{measured.url}/bench/rows", json=grant, headers=headers, timeout=5).status_code == 201
+        requests.post(f"{measured.url}/bench/rows", json=grant, headers=headers, timeout=PATIENCE_S).status_code
+        == 201
     )
     with closing(connect(measured.data / "bench.db", read_only=True)) as rows:
         assert rows.execute("SELECT type, credit, key FROM event").fetchall() == [("CreditGranted", 7, "k1")]
         assert rows.execute("SELECT credit, granted FROM account").fetchall() == [(7, 7)]
 
-    assert requests.post(f"{service.url}/bench/hello", json=grant, timeout=5).status_code == 404
+    assert requests.post(f"{service.url}/bench/hello", json=grant, timeout=PATIENCE_S).status_code == 404
 
 
 def test_the_least_that_reading_a_ledger_takes_reads_all_of_it_and_believes_nothing(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from bench.machine import cache_directory, started
 from bench.measure import install
 from bench.server import Person, Server
 from scripts.sandbox_wechat import openid_of
-from tests.conftest import Sandbox
+from tests.conftest import PATIENCE_S, Sandbox
 
 Start = Callable[[Contender], AbstractContextManager[Server]]
 
@@ -54,12 +54,12 @@ def start(tmp_path: Path, sandbox: Sandbox) -> Start:
 
 
 def log_in(server: Server, sandbox: Sandbox, user: str) -> str:
-    answer = requests.post(f"{server.url}/login", json={"code": sandbox.code(user)}, timeout=10)
+    answer = requests.post(f"{server.url}/login", json={"code": sandbox.code(user)}, timeout=PATIENCE_S)
     return str(answer.json()["token"])
 
 
 def credit(server: Server, token: str) -> Any:
-    return requests.get(f"{server.url}/credit", {"token": token}, timeout=10).json()
+    return requests.get(f"{server.url}/credit", {"token": token}, timeout=PATIENCE_S).json()
 
 
 def change(server: Server, kind: str, user: str, key: str, amount: int = 5, api_key: str = API_KEY) -> int:
@@ -68,7 +68,7 @@ def change(server: Server, kind: str, user: str, key: str, amount: int = 5, api_
         f"{server.url}/v1/accounts/{openid_of(user)}/{kind}",
         json={"amount": amount, "reason": "test"},
         headers={"Authorization": f"Bearer {api_key}", "Idempotency-Key": key},
-        timeout=10,
+        timeout=PATIENCE_S,
     ).status_code
 
 
@@ -83,13 +83,13 @@ def test_the_tutorials_server_does_its_four_routes_and_forgets(start: Start, san
         token = log_in(server, sandbox, user)
         assert credit(server, token) == {"credit": 100}
         assert credit(server, "nobody") == NOBODY
-        asked = requests.get(f"{server.url}/checklogin", {"token": token}, timeout=10)
+        asked = requests.get(f"{server.url}/checklogin", {"token": token}, timeout=PATIENCE_S)
         assert asked.json() == {"is_login": True}
         profile = sandbox.user_info(user, nickName="小明")
-        sent = requests.post(f"{server.url}/userinfo?token={token}", json=profile, timeout=10)
+        sent = requests.post(f"{server.url}/userinfo?token={token}", json=profile, timeout=PATIENCE_S)
         assert sent.json() == {"pass": True}
         wrong = requests.post(
-            f"{server.url}/userinfo?token={token}", json=profile | {"signature": "0"}, timeout=10
+            f"{server.url}/userinfo?token={token}", json=profile | {"signature": "0"}, timeout=PATIENCE_S
         )
         assert wrong.json() == {"pass": False}
         kill(server)

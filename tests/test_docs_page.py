@@ -15,7 +15,7 @@ import requests
 from api.incoming import EXAMPLE_OPENID
 from ledger.commands import FreezeAccount, HoldCredit, SpendCredit
 from tests.backend import SCOPES, happened, new_key, seal
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
 
 CHROMIUM = "/usr/bin/chromium"
 sync_api = pytest.importorskip("playwright.sync_api", reason="/docs was NOT seen: playwright is missing")
@@ -27,7 +27,7 @@ DESK, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def document(_shared_service: Service) -> dict[str, Any]:
-    return dict(requests.get(f"{_shared_service.url}/openapi.json", timeout=5).json())
+    return dict(requests.get(f"{_shared_service.url}/openapi.json", timeout=PATIENCE_S).json())
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 def test_it_needs_nothing_but_itself(service: Service, readers: Any) -> None:
     """What it may load is said by a policy that names the one style by its hash, and no script at all."""
-    response = requests.get(f"{service.url}/docs", timeout=5)
+    response = requests.get(f"{service.url}/docs", timeout=PATIENCE_S)
     assert response.headers["Content-Type"].startswith("text/html")
     policy = dict(
         part.strip().partition(" ")[::2] for part in response.headers["Content-Security-Policy"].split(";")
@@ -223,7 +223,7 @@ class Examples(HTMLParser):
 
 def test_every_example_can_be_pasted_into_a_shell(service: Service, document: dict[str, Any]) -> None:
     """Each is run by bash as it stands, and does what it is for, on an account with the events it names."""
-    examples = Examples(requests.get(f"{service.url}/docs", timeout=5).text).found
+    examples = Examples(requests.get(f"{service.url}/docs", timeout=PATIENCE_S).text).found
     assert set(examples) == {operation["operationId"] for _, _, operation in operations(document)}
     key = new_key(service, *SCOPES)
     for name, example in examples.items():

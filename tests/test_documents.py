@@ -41,10 +41,10 @@ from ledger import fault
 from ledger.decide import MAX_OPEN
 from ledger.events import EVENT_TYPES
 from ledger.refusals import REFUSALS
-from ledger.sqlite import Turnstile, connect
+from ledger.sqlite import connect
 from scripts import serve_here
 from scripts.credit_ledger_audit import audit
-from tests.conftest import ROOT, Sandbox, Service, free_port
+from tests.conftest import PATIENCE_S, ROOT, Sandbox, Service, free_port
 from tests.documented import Run, mask, run_commands, run_requests, steps_of
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -324,7 +324,7 @@ def test_the_benchmark_finds_its_place(readme: Path) -> None:
 def run(*command: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     # As the editable install in .venv has it: programs in other places can import the product.
     environ = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def recompute(tmp_path: Path, ledger: Path, openid: str) -> "subprocess.CompletedProcess[str]":
@@ -402,16 +402,6 @@ _TAMPER = (
     f"{sys.executable} -c \"import os, sqlite3; c = sqlite3.connect(os.environ['CREDIT_DATA'] + '/ledger.db');"
     " c.execute('UPDATE account SET credit = 9999, granted = 9999'); c.commit()\""
 )
-
-
-@pytest.fixture
-def unsealed_service(new_service: Callable[..., Service], tmp_path: Path) -> Iterator[Service]:
-    """A service that makes no seals by itself, so that they have the numbers that a document gives them."""
-    data = tmp_path / "data"
-    data.mkdir(mode=0o700)
-    with closing(Turnstile(data / "sealer.lock")) as duty:
-        assert duty.take_if_free()
-        yield new_service(data)
 
 
 def command_line(service: Service, *arguments: str) -> str:
@@ -683,26 +673,26 @@ def proxying(name: str, upstream: int, directory: Path) -> Iterator[Proxy]:
         session.close()
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _wait_until_up(proxy: Proxy, output: Path) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         assert proxy.process.poll() is None, output.read_text()
         try:
             proxy.session.get(f"{proxy.url}/healthz", timeout=2)
             return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             assert time.monotonic() < deadline, output.read_text()
             time.sleep(0.05)
 
 
 def post(proxy: Proxy, path: str, body: dict[str, Any]) -> requests.Response:
-    return proxy.session.post(proxy.url + path, json=body, timeout=15)
+    return proxy.session.post(proxy.url + path, json=body, timeout=PATIENCE_S)
 
 
 @each_proxy
@@ -717,12 +707,12 @@ def check_proxy(proxy: Proxy, service: Service) -> None:
     token = post(proxy, "/login", {"code": f"dev-proxied-{time.time_ns()}"}).json()["token"]
     bearer = {"Authorization": f"Bearer {token}"}
     get = proxy.session.get
-    answer = get(f"{proxy.url}/v1/me/credit", headers=bearer, timeout=5)
+    answer = get(f"{proxy.url}/v1/me/credit", headers=bearer, timeout=PATIENCE_S)
     assert (answer.json()["version"], answer.json()["credit"]) == (2, 100)
     assert "max-age" in answer.headers["Strict-Transport-Security"]
-    assert get(f"{proxy.url}/credit", params={"token": token}, timeout=5).json() == {"credit": 100}
+    assert get(f"{proxy.url}/credit", params={"token": token}, timeout=PATIENCE_S).json() == {"credit": 100}
 
-    redirected = get(f"{proxy.plain_url}/credit?token={token}", allow_redirects=False, timeout=5)
+    redirected = get(f"{proxy.plain_url}/credit?token={token}", allow_redirects=False, timeout=PATIENCE_S)
     assert redirected.status_code == 308
     assert redirected.headers["Location"].startswith("https://localhost")
 
@@ -730,12 +720,12 @@ def check_proxy(proxy: Proxy, service: Service) -> None:
     for path in private:
         request = requests.Request("GET", proxy.url).prepare()
         request.url = proxy.url + path  # requests would tidy it up
-        refused = proxy.session.send(request, timeout=5)
+        refused = proxy.session.send(request, timeout=PATIENCE_S)
         assert refused.status_code == 404, path
         assert "credit_requests" not in refused.text
 
     for path in ("/credit", "/v1/me/credit"):
-        named = get(proxy.url + path, headers={"X-Request-ID": "chosen-by-a-client"}, timeout=5)
+        named = get(proxy.url + path, headers={"X-Request-ID": "chosen-by-a-client"}, timeout=PATIENCE_S)
         request_id = named.headers["X-Request-ID"]
         assert request_id != "chosen-by-a-client"
         assert f'"request_id":"{request_id}"' in service.log
@@ -744,7 +734,7 @@ def check_proxy(proxy: Proxy, service: Service) -> None:
         assert post(proxy, "/login", {"code": "x" * size}).status_code == 413
     assert post(proxy, "/login", {"code": "x" * 65_000}).json()["code"] == "code-invalid"
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while request_id not in proxy.log() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert request_id in proxy.log()
@@ -769,9 +759,13 @@ def test_many_grants_go_through_a_proxy(name: str, service: Service, tmp_path: P
         assert [line["line"] for line in answers] == list(range(1, 3001))
         assert {line["status"] for line in answers} == {201}
         # Again and whole, with its length announced: nothing happens twice.
-        again = proxy.session.post(f"{proxy.url}/v1/grants", b"".join(lines), headers=headers, timeout=30)
+        again = proxy.session.post(
+            f"{proxy.url}/v1/grants", b"".join(lines), headers=headers, timeout=PATIENCE_S
+        )
         assert [json.loads(line)["replayed"] for line in again.content.splitlines()] == [True] * 3000
-        credit = proxy.session.get(f"{proxy.url}/v1/accounts/{openid}", headers=headers, timeout=5).json()
+        credit = proxy.session.get(
+            f"{proxy.url}/v1/accounts/{openid}", headers=headers, timeout=PATIENCE_S
+        ).json()
         assert credit["credit"] == 3100
 
 
@@ -780,7 +774,9 @@ def send_bit_by_bit(
 ) -> list[dict[str, Any]]:
     """The answers to a bulk grant that is sent bit by bit; `early` of them must be here before its end is."""
     tls = ssl.create_default_context(cafile=str(proxy.chain))
-    connection = http.client.HTTPSConnection("localhost", urlsplit(proxy.url).port, timeout=20, context=tls)
+    connection = http.client.HTTPSConnection(
+        "localhost", urlsplit(proxy.url).port, timeout=PATIENCE_S, context=tls
+    )
     pieces = [b"".join(lines[start : start + 50]) for start in range(0, len(lines), 50)]
     answers = []
     with closing(connection):
@@ -826,7 +822,7 @@ def test_logins_through_a_proxy_are_counted_by_the_address_of_the_client(
             headers = [{}, {"X-Forwarded-For": "203.0.113.7"}, {"X-Forwarded-For": "203.0.113.8, 203.0.113.9"}]
             return [
                 proxy.session.post(
-                    f"{proxy.url}/login", json={"code": "-"}, headers=given, timeout=5
+                    f"{proxy.url}/login", json={"code": "-"}, headers=given, timeout=PATIENCE_S
                 ).status_code
                 for given in headers
             ]
@@ -842,7 +838,7 @@ def test_the_example_of_a_proxy_logs_no_token_when_the_service_is_away(name: str
         headers = {"Authorization": "Bearer a-secret-token"}
         for token in ("a-secret-token", "another&token=a-secret-token"):
             url = f"{proxy.url}/credit?token={token}"
-            assert proxy.session.get(url, headers=headers, timeout=10).status_code == 502
+            assert proxy.session.get(url, headers=headers, timeout=PATIENCE_S).status_code == 502
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert any(b"/credit" in text for text in written)
     assert not any(b"a-secret-token" in text for text in written)

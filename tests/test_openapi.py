@@ -20,7 +20,7 @@ from api.problems import REFUSAL_STATUS
 from api.routes import ROUTES
 from ledger.events import EVENT_TYPES, MAX_CREDIT
 from tests.backend import SCOPES, new_key
-from tests.conftest import ROOT, Service
+from tests.conftest import PATIENCE_S, ROOT, Service
 from tests.openapi_client import Answer, Client, Undocumented, validator
 
 FAR = "2096-10-02T07:06:40Z"
@@ -28,7 +28,7 @@ FAR = "2096-10-02T07:06:40Z"
 
 @pytest.fixture(scope="module")
 def document(_shared_service: Service) -> dict[str, Any]:
-    return dict(requests.get(f"{_shared_service.url}/openapi.json", timeout=5).json())
+    return dict(requests.get(f"{_shared_service.url}/openapi.json", timeout=PATIENCE_S).json())
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,9 @@ def test_every_operation_has_a_name_of_its_own_and_declares_its_path(document: d
 def test_it_has_every_route_and_no_other(service: Service, document: dict[str, Any]) -> None:
     assert set(document["paths"]) == set(ROUTES)
     for path, methods in document["paths"].items():
-        real = requests.options(service.url + path.format(openid="nobody", hold=1, seal=1, later=1), timeout=5)
+        real = requests.options(
+            service.url + path.format(openid="nobody", hold=1, seal=1, later=1), timeout=PATIENCE_S
+        )
         assert set(real.headers["Allow"].replace(" ", "").split(",")) - {"OPTIONS"} == {
             method.upper() for method in methods
         }, path
@@ -190,7 +192,9 @@ def test_it_is_the_same_bytes_from_every_worker(service: Service) -> None:
     assert service.workers > 1
     seen = set()
     for _ in range(20):  # a connection each, and the kernel gives them to whoever comes first
-        response = requests.get(f"{service.url}/openapi.json", headers={"Connection": "close"}, timeout=5)
+        response = requests.get(
+            f"{service.url}/openapi.json", headers={"Connection": "close"}, timeout=PATIENCE_S
+        )
         assert response.headers["Content-Type"] == "application/json"
         seen.add(response.content)
     for seed in ("1", "2"):
@@ -250,7 +254,7 @@ def send(
         params=({"dry_run": "true"} if dry_run else {}) | given.get("query", {}),
         headers=headers | given.get("header", {}),
         json=body,
-        timeout=20,
+        timeout=PATIENCE_S,
     )
     assert response.status_code < 500, response.text
     return response

@@ -30,7 +30,7 @@ from ledger.commands import (
 )
 from ledger.committer import ledger_committer, microseconds_now
 from ledger.statement import rfc3339
-from tests.conftest import ROOT, Sandbox, Service
+from tests.conftest import PATIENCE_S, ROOT, Sandbox, Service
 
 pytest.importorskip("schemathesis", reason="the API was NOT tested by schemathesis: it is missing")
 
@@ -178,7 +178,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[
         world = seed(service)
         config = CONFIG.replace("{token}", world["token"]).replace("{key}", world["key"])
         (place / "schemathesis.toml").write_text(config)
-        document = requests.get(f"{service.url}/openapi.json", timeout=5).json()
+        document = requests.get(f"{service.url}/openapi.json", timeout=PATIENCE_S).json()
         whole = schemathesis(place, half(world, 0))
         chains = schemathesis(
             place, half(world, 1), "--phases", "stateful", "--include-operation-id-regex", CHAINS
@@ -208,7 +208,7 @@ def schemathesis(place: Path, world: dict[str, Any], *options: str) -> "subproce
         "SCHEMATHESIS_WORLD": str(place / "world.json"),
     }
     done = subprocess.run(
-        [*command, *options], cwd=place, env=os.environ | environ, capture_output=True, text=True, timeout=300
+        [*command, *options], cwd=place, env=os.environ | environ, capture_output=True, text=True, timeout=1800
     )
     with (place / "report.ndjson").open("ab") as report:
         report.write((place / "latest.ndjson").read_bytes())

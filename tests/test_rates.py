@@ -17,7 +17,7 @@ from api.problems import Problem
 from api.rates import Rates, address_of
 from api.settings import SettingError, read_settings
 from tests.backend import Backend, exchange, new_account, raw_request
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, ROOT, Service
 
 SmallRates = Callable[..., Service]
 
@@ -64,11 +64,11 @@ def test_a_key_has_its_rate_and_no_other_key_pays_for_it(limited: SmallRates) ->
         busy.get(openid),
         busy.get(f"{openid}/events"),
         busy.post(f"{openid}/grants", {"amount": 1, "reason": "r"}),
-        requests.post(f"{service.url}/v1/grants", headers=busy.headers(), timeout=5),
+        requests.post(f"{service.url}/v1/grants", headers=busy.headers(), timeout=PATIENCE_S),
     ):
         assert 1 <= assert_limited(answer) <= 61
     assert quiet.account(openid)["version"] == 2, "nothing was written"
-    assert requests.get(f"{service.url}/v1/accounts/{openid}", timeout=5).status_code == 401, (
+    assert requests.get(f"{service.url}/v1/accounts/{openid}", timeout=PATIENCE_S).status_code == 401, (
         "nobody has no rate"
     )
 
@@ -120,7 +120,7 @@ def test_a_token_has_one_rate_for_all_its_routes(token_limited: Service, method:
     headers = {} if "{token}" in path else {"Authorization": f"Bearer {busy}"}
     body = {"rawData": "", "signature": "", "encryptedData": "", "iv": ""} if path == "/userinfo" else None
     address = service.url + path.format(token=busy)
-    assert_limited(requests.request(method, address, json=body, headers=headers, timeout=5))
+    assert_limited(requests.request(method, address, json=body, headers=headers, timeout=PATIENCE_S))
     assert service.get("/v1/me/credit", quiet).status_code == 200, "another device of the same person"
 
 
@@ -144,7 +144,7 @@ def test_nobodys_tokens_are_not_counted(limited: SmallRates) -> None:
 def log_in(service: Service, path: str, forwarded: str | None) -> requests.Response:
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     code = f"dev-alice-{secrets.token_hex(8)}"
-    return requests.post(service.url + path, json={"code": code}, headers=headers, timeout=10)
+    return requests.post(service.url + path, json={"code": code}, headers=headers, timeout=PATIENCE_S)
 
 
 def test_an_address_has_one_rate_for_both_ways_to_log_in(limited: SmallRates) -> None:
@@ -193,20 +193,21 @@ def test_a_proxy_at_a_unix_socket_says_who_its_client_is(limited: SmallRates, tm
     started = subprocess.Popen(
         service._arguments,
         env=service.environ,
-        cwd=Path.cwd(),
+        cwd=ROOT,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 20
-        while not path.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        deadline = time.monotonic() + PATIENCE_S
+        with socket.socket(socket.AF_UNIX) as client:
+            while client.connect_ex(str(path)) != 0:  # it is there before anybody listens
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
         def ask(forwarded: str) -> int:
             headers = [("Content-Type", "application/json"), ("X-Forwarded-For", forwarded)]
             with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(20)
+                client.settimeout(PATIENCE_S)
                 client.connect(str(path))
                 client.sendall(raw_request("POST", "/login", headers, b'{"code":"-"}'))
                 return int(client.recv(65536).split(b" ", 2)[1])
@@ -215,7 +216,7 @@ def test_a_proxy_at_a_unix_socket_says_who_its_client_is(limited: SmallRates, tm
         assert ask("203.0.113.10") == 200
     finally:
         started.terminate()
-        started.wait(20)
+        started.wait(PATIENCE_S)
 
 
 def test_off_is_off(limited: SmallRates) -> None:
@@ -223,7 +224,7 @@ def test_off_is_off(limited: SmallRates) -> None:
     openid, backend, token = new_account(service), Backend(service), service.login("alice")
     with requests.Session() as session:
         for _ in range(700):
-            answer = session.post(f"{service.url}/login", json={"code": "-"}, timeout=5)
+            answer = session.post(f"{service.url}/login", json={"code": "-"}, timeout=PATIENCE_S)
             assert answer.status_code == 200
     assert backend.account(openid)
     assert service.credit(token) == {"credit": 100}

@@ -16,7 +16,7 @@ from ledger.note import Verifier, checkpoint_of
 from ledger.seal import Receipt, sign_receipts
 from scripts import verify_proof
 from tests.backend import WRITES, Backend, new_account, new_openid, prepared
-from tests.conftest import Service
+from tests.conftest import PATIENCE_S, Service
 from tests.sealed import SIGNER
 
 
@@ -53,14 +53,14 @@ def test_every_write_is_answered_with_a_receipt(
 
 def test_checking_in_is_answered_with_a_receipt(service: Service, key: Any) -> None:
     headers = {"Authorization": f"Bearer {service.login('receipts')}", "Idempotency-Key": "today"}
-    answer = requests.post(f"{service.url}/v1/me/checkin", headers=headers, timeout=20)
+    answer = requests.post(f"{service.url}/v1/me/checkin", headers=headers, timeout=PATIENCE_S)
     assert answer.status_code == 201, answer.text
     assert_promises(key, service.openid_of("receipts"), answer.json())
 
 
 def log_in(service: Service, user: str) -> dict[str, Any]:
     code = f"dev-{user}-{secrets.token_hex(8)}"
-    answer = requests.post(f"{service.url}/v1/sessions", json={"code": code}, timeout=20)
+    answer = requests.post(f"{service.url}/v1/sessions", json={"code": code}, timeout=PATIENCE_S)
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
@@ -119,7 +119,7 @@ def test_every_line_of_a_bulk_grant_that_was_recorded_has_its_own(
     lines.append({"openid": new_openid(), "amount": 1, "reason": "gift", "key": "nobody"})
     body = "".join(json.dumps(line) + "\n" for line in lines)
     headers = backend.headers() | {"Content-Type": "application/x-ndjson"}
-    answer = requests.post(f"{service.url}/v1/grants", body, headers=headers, timeout=20)
+    answer = requests.post(f"{service.url}/v1/grants", body, headers=headers, timeout=PATIENCE_S)
     assert answer.status_code == 200, answer.text
     found = [json.loads(line) for line in answer.text.splitlines()]
     owed: dict[Any, Any] = {}

@@ -16,9 +16,8 @@ import requests
 from ledger.commands import GrantCredit
 from ledger.seal import seal_of
 from tests.backend import Backend, happened, new_account, new_key
-from tests.conftest import ROOT, Service
+from tests.conftest import PATIENCE_S, ROOT, Service
 
-PATIENCE_S = 45
 VERIFIER = ROOT / "scripts" / "verify_proof.py"
 
 
@@ -106,11 +105,15 @@ def test_a_service_seals_by_itself_and_its_proofs_are_verified_offline(
     found = service.get(f"/v1/seals/1/consistency/{newest}").json()
     verified(tmp_path / "empty", "consistency", found, "--vkey", vkey)
     verified(tmp_path / "empty", "seal", service.get(f"/v1/seals/{newest}").json(), "--vkey", vkey)
-
-    fresh = new_account(service)
-    answer = service.get(f"/v1/accounts/{fresh}/proof", backend.secret)
-    assert (answer.status_code, answer.json()["code"]) == (404, "not-sealed")
     assert service.stop() == 0, service.log
+
+
+def test_an_account_that_is_not_sealed_yet_has_no_proof(unsealed_service: Service) -> None:
+    new_account(unsealed_service)
+    seal_now(unsealed_service)
+    fresh, backend = new_account(unsealed_service), Backend(unsealed_service)
+    answer = backend.get(f"{fresh}/proof")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-sealed")
 
 
 def test_an_export_of_a_service_is_verified(new_service: Callable[..., Service], tmp_path: Path) -> None:

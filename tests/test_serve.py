@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.conftest import ROOT, free_port
+from tests.conftest import PATIENCE_S, ROOT, free_port
 
 # The environment of the tests themselves may be another one; serve makes and uses its own.
 pytestmark = pytest.mark.skipif(not (ROOT / ".venv").exists(), reason="run scripts/test: it makes .venv")
@@ -80,7 +80,7 @@ def test_the_banner_says_it_is_the_sandbox_and_its_curl_lines_work(serve: Serve,
     assert len(lines) == 3
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    done = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, timeout=PATIENCE_S)
     assert '{"credit":100}' in done.stdout
     assert '"type":"UserRegistered"' in done.stdout
     assert (tmp_path / "my-data" / "ledger.db").exists(), "CREDIT_DATA is where it was typed"
@@ -121,9 +121,13 @@ def test_half_of_the_wechat_settings_is_a_mistake_and_no_sandbox(tmp_path: Path)
 
 
 def test_help_teaches_and_arguments_are_refused() -> None:
-    shown = subprocess.run([ROOT / "scripts" / "serve", "--help"], capture_output=True, text=True, timeout=20)
+    shown = subprocess.run(
+        [ROOT / "scripts" / "serve", "--help"], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert re.search("CREDIT_BIND.*WECHAT_API", shown.stdout, re.DOTALL)
-    refused = subprocess.run([ROOT / "scripts" / "serve", "now"], capture_output=True, text=True, timeout=20)
+    refused = subprocess.run(
+        [ROOT / "scripts" / "serve", "now"], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert refused.returncode == 2
     assert "--help" in refused.stderr
 
@@ -139,7 +143,7 @@ def test_an_old_python_is_refused_by_name(tmp_path: Path) -> None:
         env={**os.environ, "PYTHON": str(old)},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 1
     assert "3.11" in done.stderr

@@ -9,7 +9,7 @@ import requests
 
 from ledger.committer import microseconds_now
 from ledger.statement import Reader
-from tests.conftest import Sandbox, Service
+from tests.conftest import PATIENCE_S, Sandbox, Service
 
 NOBODY = {"err": "用户不存在，或未登录。"}
 # What a client that stored no token sends, and what guesses at JavaScript's insides look like.
@@ -29,7 +29,7 @@ def test_a_token_is_taken_from_the_query_and_from_the_header(service: Service, h
 
     def get(path: str) -> object:
         if how == "query":
-            return requests.get(service.url + path, {"token": token}, timeout=5).json()
+            return requests.get(service.url + path, {"token": token}, timeout=PATIENCE_S).json()
         return service.get(path, token).json()
 
     assert get("/checklogin") == {"is_login": True}
@@ -41,7 +41,7 @@ def test_what_is_not_a_token_is_not_logged_in(service: Service, token: str) -> N
     for send in ({"params": {"token": token}}, {"headers": {"Authorization": f"Bearer {token}"}}):
 
         def ask(method: str, path: str, json: object = None) -> object:
-            return requests.request(method, service.url + path, json=json, timeout=5, **send).json()  # noqa: B023
+            return requests.request(method, service.url + path, json=json, timeout=PATIENCE_S, **send).json()  # noqa: B023
 
         assert ask("GET", "/checklogin") == {"is_login": False}
         assert ask("GET", "/credit") == NOBODY
@@ -57,7 +57,10 @@ def test_without_any_token_nobody_is_logged_in(service: Service) -> None:
 def test_the_header_decides_where_both_are_given(service: Service) -> None:
     token = service.login("alice")
     answer = requests.get(
-        f"{service.url}/checklogin", {"token": token}, headers={"Authorization": "Bearer undefined"}, timeout=5
+        f"{service.url}/checklogin",
+        {"token": token},
+        headers={"Authorization": "Bearer undefined"},
+        timeout=PATIENCE_S,
     )
     assert answer.json() == {"is_login": False}
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from api.userdata import BadUserData, decrypt, is_signed
 from scripts.sandbox_wechat import signed_user_info
-from tests.conftest import Sandbox, Service
+from tests.conftest import PATIENCE_S, Sandbox, Service
 
 VECTORS = json.loads((Path(__file__).parent / "wechat_vectors.json").read_text())
 DEMO = VECTORS["decrypt"]
@@ -78,7 +78,7 @@ def _base64(data: bytes) -> str:
 
 
 def post(service: Service, token: str, signed: dict[str, str]) -> dict[str, object]:
-    answer = requests.post(f"{service.url}/userinfo", params={"token": token}, json=signed, timeout=5)
+    answer = requests.post(f"{service.url}/userinfo", params={"token": token}, json=signed, timeout=PATIENCE_S)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -106,7 +106,7 @@ def test_the_profile_of_another_person_does_not_pass(service: Service, sandbox: 
 
 
 def _session_key(sandbox: Sandbox, user: str) -> str:
-    answer = requests.get(f"{sandbox.url}/sandbox/session_key", {"user": user}, timeout=5)
+    answer = requests.get(f"{sandbox.url}/sandbox/session_key", {"user": user}, timeout=PATIENCE_S)
     return str(answer.json()["session_key"])
 
 
