@@ -122,6 +122,10 @@ test('for every size, a path leads to its own root only, and a changed, missing 
   const leaf = merkle.leafHash(all[0]);
   assert.ok(!merkle.included(leaf, 0, 2, joined([]), leaf));
   assert.ok(!merkle.consistent(2, 1, treeHash(all), treeHash(all), joined([])));
+  // Too short for so many entries; and of none, of which nothing can be said.
+  const other = merkle.leafHash(all[1]);
+  assert.ok(!merkle.consistent(1, 4, leaf, treeHash(all.slice(0, 2)), joined([other])));
+  assert.ok(!merkle.consistent(0, 2, leaf, treeHash(all.slice(0, 2)), joined([leaf, other])));
 });
 
 test('numbers beyond 2**53 are added and written to the last digit, without BigInt', () => {
@@ -324,6 +328,8 @@ test('what is not true is told by its own sentence', () => {
   told((proof) => { [proof.events[3], proof.events[4]] = [proof.events[4], proof.events[3]]; }, 'events');
   told((proof) => { proof.events[4].recorded_at_us = 5; }, 'events');
   told((proof) => { proof.events = []; }, 'events');
+  // The last event as if it were older than what was proved: its content is not looked at.
+  told((proof) => { proof.events = [{ ...proof.events.pop(), version: 3 }]; }, 'events', provedAt(8));
   told((proof) => { proof.events[5].credit += 1; }, 'chain');
   told((proof) => { proof.events[1].data = proof.events[1].data.replace('100', '101'); }, 'chain');
   told((proof) => { proof.events[2].data = '{'; }, 'chain');
