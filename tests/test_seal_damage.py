@@ -194,6 +194,25 @@ def test_lost_events_are_counted_even_where_others_took_their_places(ledger: Pat
     assert audited(ledger) == []
 
 
+def test_a_loss_can_be_accepted_where_what_was_kept_of_the_seals_is_damaged_too(ledger: Path) -> None:
+    older = ledger.with_name("older.db")
+    with closing(connect(ledger)) as connection:
+        connection.execute(f"VACUUM INTO '{older}'")
+    happened(ledger, *(GrantCredit(openid, 1, "gift", "k2") for openid in PEOPLE))
+    assert sealed(ledger) is not None
+    shutil.copy(older, ledger)
+    seals = ledger.with_name("seals.db")
+    with closing(connect(seals)) as connection:
+        connection.execute("DELETE FROM subtree")
+        connection.execute("DELETE FROM part")
+    with pytest.raises(LedgerFault, match=r"seals\.db is damaged"):
+        sealed(ledger, accept_loss=True)
+    made = make_seal(ledger, seals, SIGNER, SINCE_US + MINUTE_US, accept_loss=True, rebuild=True)
+    assert made is not None
+    assert made.seal.lost == len(PEOPLE)
+    assert audited(ledger) == []
+
+
 def test_where_nothing_was_sealed_yet_nothing_is_wrong(tmp_path: Path) -> None:
     path = new_files(tmp_path)
     assert audited(path) == []
