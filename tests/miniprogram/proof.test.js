@@ -511,6 +511,16 @@ test('a step may carry a sum of all its 16 bytes', () => {
   assert.equal(check({ ...ledger.proof(ME), path: step(0, others).toString('base64') }).proved.credit, 100);
 });
 
+test('of a hold that was released nothing is held any more', () => {
+  const ledger = new SealedLedger(mine.signer);
+  ledger.register(ME, 100);
+  ledger.record(ME, 'CreditHeld', { amount: 20, used: [{ amount: 20 }] }, -20, 20);
+  ledger.record(ME, 'HoldReleased', { hold: 3, amount: 20, returned: [{ amount: 15 }], expired: 5 }, 15, -20);
+  ledger.seal();
+  const { proved } = check(ledger.proof(ME));
+  assert.deepEqual([proved.credit, proved.held, proved.summed], [95, 0, true]);
+});
+
 test('types of a later service are taken over, and not said to have been added up', () => {
   const ledger = new SealedLedger(mine.signer);
   ledger.register(ME, 100);
