@@ -148,7 +148,7 @@ def test_what_was_walked_through_is_reported_with_its_gaps(
     assert "\n  number 4, 7, 9\n" in capsys.readouterr().out
     report = Report("s1")
     for number in (1, 2):
-        part = Round("", tmp_path, 0, number)
+        part = Round("", tmp_path, 0, number=number)
         PARTS["walk"](part)
         report.add("walk", part, None, 0)
     report.show()

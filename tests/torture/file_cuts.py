@@ -115,10 +115,8 @@ def _judge(round: Round, scene: Scene, at: int, left: dict[str, bytes | None], t
 
 
 def a_first_start(directory: Path) -> Scene:
-    """The whole service in an empty directory, as systemd makes it, and logins as soon as it listens."""
+    """The whole service, which makes its directory, and logins as soon as it listens."""
     before, root, report = _places(directory)
-    for place in (before, root):
-        (place / "data").mkdir()
     sandbox = Sandbox()
     service = Service(root / "data", sandbox.url, workers=1)
     service.log_path = directory / "service.log"
@@ -138,8 +136,7 @@ def _lost_logins(tokens: list[str], data: Path, told: bytes) -> Iterator[str]:
     try:
         settings = _started(data)
     except LedgerUnusable as why:
-        if given:
-            yield f"{len(given)} logins were answered, and the next start says: {why}"
+        yield f"{len(given)} logins were answered, and the next start says: {why}"
         return
     with closing(access.open_access(settings.access_path, read_only=True)) as sessions:
         found = [access.find_session(sessions, token, microseconds_now()) for token in given]
