@@ -23,6 +23,8 @@ from ledger.sqlite import IntegrityError, Turnstile, turnstile_path
 from ledger.transfer import FORMAT, Counts, EndLine, EventLine, HeaderLine, SealLine
 
 _EVENTS_A_COMMIT: Final = 1000
+# What a column of SQLite holds.
+_MOST: Final = 2**63 - 1
 
 # By how a line begins. The last of them is the end.
 _KINDS: Final[dict[bytes, msgspec.json.Decoder[Any]]] = {
@@ -136,10 +138,8 @@ def _read_export(source: Path, ledger: Path, seals: Path, progress: Progress, ex
                     importer.take(line)
                 except Wrong as wrong:
                     raise BadExport(number, f"{wrong.what}: {wrong.detail}") from None
-                except (ValueError, NotSealed, IntegrityError) as error:
+                except (ValueError, NotSealed, IntegrityError, OverflowError) as error:
                     raise BadExport(number, str(error)) from None
-                except OverflowError:
-                    raise BadExport(number, "an account was granted more than there can be") from None
                 done += len(line)
                 if not number % _EVENTS_A_COMMIT:
                     progress(done, size)
@@ -237,6 +237,11 @@ class _Importer:
         )
         after = follow(account, row)
         self._corrections.check(account, row)
+        # What is appended is written later; found only then it would be called by another line.
+        if event.key is not None and self._log.event_by_key(event.openid, event.key) is not None:
+            raise ValueError(f"the key {event.key} is that of an earlier event of the account")
+        if after.balance.granted > _MOST:
+            raise ValueError("an account was granted more than there can be")
         recorded = Recorded(
             event.openid,
             event.version,

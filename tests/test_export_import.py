@@ -1,7 +1,7 @@
 """The whole log as a file, and back: the same bytes, the same seals, and every damage named by its line."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from ledger.account import Account
 from ledger.chain import link
 from ledger.commands import Command, ReverseSpend, SpendCredit
-from ledger.events import MAX_CREDIT, CreditGranted, CreditSpent, Part, SpendReversed, UserRegistered
+from ledger.events import (
+    MAX_CREDIT,
+    CreditGranted,
+    CreditSpent,
+    Part,
+    Recorded,
+    SpendReversed,
+    UserRegistered,
+)
 from ledger.intake import BadExport, import_export
 from ledger.log import Log
 from ledger.note import Checkpoint, Signer
@@ -195,6 +203,7 @@ DAMAGES: list[tuple[str, Callable[[list[bytes]], None], int]] = [
     ("the end twice", lambda lines: lines.append(lines[-1]), 13),
     ("no header", without(1), 1),
     ("another format", changed(1, lambda line: line.update(format="credit-ledger export 2")), 1),
+    ("another appid", changed(1, lambda line: line.update(appid="wx0")), 1),
     ("no key for the seals", changed(1, lambda line: line.update(vkey=None)), 5),
     ("another key for the seals", changed(1, lambda line: line.update(vkey=str(line["vkey"])[:-3] + "AAA")), 1),
 ]
@@ -211,29 +220,48 @@ def test_a_damage_is_named_by_its_line_and_nothing_is_left(
     assert Data(tmp_path / "new").names() == set()
 
 
-def test_more_than_an_account_can_be_granted_is_no_export(tmp_path: Path) -> None:
-    """Each grant can be, and is spent; all granted is more than SQLite counts."""
-    account, lines = Account("oAnna"), []
-    grant = CreditGranted(MAX_CREDIT, "gift", "key:x")
-    spend = CreditSpent(MAX_CREDIT, (Part(MAX_CREDIT),), "order", "key:x")
-    for event in (UserRegistered(), *(grant, spend) * 1100):
-        row, account = link(account, event, None, None, NOW_US)
+def export_of(rows: Iterable[Recorded]) -> list[bytes]:
+    """The lines of an export of these events, which nobody sealed."""
+    lines = []
+    for row in rows:
+        fingerprint = None if row.fingerprint is None else row.fingerprint.hex()
         line = EventLine(
             row.openid,
             row.version,
             row.type,
             row.data.decode(),
             row.credit,
-            None,
-            None,
-            NOW_US,
+            row.key,
+            fingerprint,
+            row.recorded_at_us,
             row.hash.hex(),
         )
         lines.append(msgspec.json.encode(line) + b"\n")
     header = b'{"format":"credit-ledger export 1","appid":"wx","vkey":null}\n'
-    end = b'{"end":{"events":%d,"seals":0}}\n' % len(lines)
-    with pytest.raises(BadExport, match="granted more than there can be"):
-        imported([header, *lines, end], tmp_path / "copy")
+    return [header, *lines, b'{"end":{"events":%d,"seals":0}}\n' % len(lines)]
+
+
+def test_more_than_an_account_can_be_granted_is_no_export(tmp_path: Path) -> None:
+    """Each grant can be, and is spent; all granted is, from the 1025th on, more than SQLite counts."""
+    account, rows = Account("oAnna"), []
+    grant = CreditGranted(MAX_CREDIT, "gift", "key:x")
+    spend = CreditSpent(MAX_CREDIT, (Part(MAX_CREDIT),), "order", "key:x")
+    for event in (UserRegistered(), *(grant, spend) * 1100):
+        row, account = link(account, event, None, None, NOW_US)
+        rows.append(row)
+    with pytest.raises(BadExport, match=r"^line 2051: an account was granted more than there can be"):
+        imported(export_of(rows), tmp_path / "copy")
+
+
+def test_two_events_under_one_key_are_no_export(tmp_path: Path) -> None:
+    """Their hashes are right; the same request was recorded twice."""
+    account, rows = Account("oAnna"), []
+    grant = CreditGranted(5, "gift", "key:x")
+    for event, key in ((UserRegistered(), None), (grant, "k1"), (grant, "k1")):
+        row, account = link(account, event, key, None if key is None else bytes(32), NOW_US)
+        rows.append(row)
+    with pytest.raises(BadExport, match=r"^line 4: the key k1 is that of an earlier event"):
+        imported(export_of(rows), tmp_path / "copy")
 
 
 def test_an_empty_file_is_no_export(tmp_path: Path) -> None:
