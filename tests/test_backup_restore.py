@@ -368,6 +368,12 @@ def test_a_moment_that_is_none_is_refused(data: Data, backup: Path, made_at_us: 
     assert "is no whole backup" in data.refuses("restore", backup, "--accept-loss")
 
 
+def test_a_backup_that_was_not_finished_is_refused(data: Data, backup: Path) -> None:
+    """The file that says so comes last."""
+    (backup / "backup.json").unlink()
+    assert "is no whole backup" in data.refuses("restore", backup, "--accept-loss")
+
+
 def test_a_damaged_backup_is_refused_before_anything_is_touched(data: Data, backup: Path) -> None:
     page = bytearray((backup / "ledger.db").read_bytes())
     where = page.index(b"CreditGranted", 4096 * 2)

@@ -74,6 +74,14 @@ def test_a_damaged_tree_is_named_not_signed_and_made_anew(ledger: Path, damage: 
     assert audited(ledger) == []
 
 
+def test_a_damaged_part_of_the_tree_in_which_nothing_changed_is_not_signed_either(ledger: Path) -> None:
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        connection.execute(DAMAGE["a group's sum"])
+    happened(ledger, GrantCredit("o1", 1, "gift", "k2"))
+    with pytest.raises(NotSealed, match=r"the tree in seals\.db is not the one that was signed"):
+        sealed(ledger)
+
+
 def test_a_tree_is_made_anew_without_a_new_seal_where_nothing_is_new(ledger: Path) -> None:
     with closing(connect(ledger.with_name("seals.db"))) as connection:
         connection.execute("DELETE FROM part")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import msgspec
@@ -20,13 +20,14 @@ from ledger.commands import GrantCredit, RegisterUser, SpendCredit
 from ledger.note import Checkpoint, Verifier, checkpoint_of
 from ledger.seal import NotSealed, Seal, seal_of
 from ledger.seal_file import SealFile, Stored
+from ledger.sealed_leaf import part_of
 from ledger.sealer import adopt_seal
 from ledger.sqlite import SqliteError, connect
 from ledger.sums import Node, account_key, climb, leaf, root_of
 from tests.conftest import ROOT
 from tests.ledger_processes import PATIENCE_S
 from tests.ledger_samples import BATCHES, SINCE_US, account_of, log_of, new_directory, run_batches, vandal
-from tests.sealed import MINUTE_US, OTHER_SIGNER, VKEY, happened, new_files, sealed
+from tests.sealed import MINUTE_US, OTHER_SIGNER, SIGNER, VKEY, happened, new_files, sealed
 
 # What a process does: seal, whenever there is something to seal, until it has made so many.
 SEALER = """
@@ -157,6 +158,21 @@ def test_many_accounts_grow_the_tree_in_steps_as_they_do_at_once(rounds: list[li
             happened(path, *(RegisterUser(f"o{each}", 3) for each in set(accounts)))
             happened(path, *(GrantCredit(f"o{each}", 1, "gift", f"k{number}") for each in set(accounts)))
             sealed(path)
+        assert_sealed(path)
+
+
+def test_accounts_that_share_a_part_of_the_tree_come_in_any_order(tmp_path: Path) -> None:
+    alike = ("o388", "o1768", "o2871")
+    assert len({part_of(account_key(openid.encode())) for openid in alike}) == 1
+    for order in permutations(alike):
+        directory = tmp_path / "-".join(order)
+        directory.mkdir()
+        path = new_files(directory)
+        for openid in order:
+            happened(path, RegisterUser(openid, 5))
+            assert sealed(path) is not None
+        happened(path, GrantCredit(order[0], 1, "gift", "k1"))
+        assert sealed(path) is not None
         assert_sealed(path)
 
 
@@ -339,15 +355,29 @@ def test_a_seal_is_adopted_only_where_the_ledger_comes_to_it(ledger: Path, tmp_p
     assert_sealed(copy)
     with pytest.raises(NotSealed, match="seal 1 does not follow"):
         adopt_seal(copy, other / "seals.db", stored.entry, stored.note)
+    fourth = tmp_path / "fourth"
+    fourth.mkdir()
+    whole = new_files(fourth)
+    happened(whole, *(RegisterUser(f"o{number}", 100 + number) for number in range(9)))
     third = tmp_path / "third"
     third.mkdir()
     short = new_files(third)
     happened(short, *(RegisterUser(f"o{number}", 100 + number) for number in range(8)))
     with pytest.raises(NotSealed, match="comes to another root"):
         adopt_seal(short, third / "seals.db", stored.entry, stored.note)
+    for counted in (
+        msgspec.structs.replace(stored.seal, events=stored.seal.events + 1),
+        msgspec.structs.replace(stored.seal, accounts=stored.seal.accounts + 1),
+        msgspec.structs.replace(stored.seal, outstanding=stored.seal.outstanding + 1),
+    ):
+        with pytest.raises(NotSealed, match="comes to another root"):
+            adopt_seal(whole, fourth / "seals.db", counted.entry(), stored.note)
+    other_log = SIGNER.sign(Checkpoint(SIGNER.name, 1, bytes(32)).text())
+    with pytest.raises(NotSealed, match="is of another log"):
+        adopt_seal(whole, fourth / "seals.db", stored.entry, other_log)
     with pytest.raises(NotSealed, match="owns up to a loss"):
         adopt_seal(short, third / "seals.db", f"{stored.entry}lost 1\n", stored.note)
-    assert seals_of(short) == []
+    assert seals_of(short) == seals_of(whole) == []
 
 
 def test_a_seal_that_is_older_than_the_one_before_it_is_not_adopted(ledger: Path, tmp_path: Path) -> None:
