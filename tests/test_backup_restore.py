@@ -257,6 +257,29 @@ def test_without_the_ledger_the_seals_say_what_is_lost(data: Data, backup: Path)
     assert not data.ledger.exists()
 
 
+def test_a_ledger_that_breaks_off_is_one_of_which_the_loss_is_not_known(data: Data, backup: Path) -> None:
+    """It can be opened; its events cannot be read."""
+    with closing(connect(data.ledger)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'event'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with data.ledger.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    told = data.refuses("restore", backup)
+    assert "ledger.db cannot be read (" in told
+    assert "what is only in it is not known" in told
+
+
+def test_a_note_says_nothing_where_there_is_no_seal(data: Data, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    note.write_text(data.seals_there()[0][1])
+    other = Data.made(tmp_path / "other")
+    other.says("backup", tmp_path / "backup")
+    told = Data(tmp_path / "new").refuses("restore", tmp_path / "backup", "--note", note)
+    assert "neither the backup nor the present files have a seal to compare the note with" in told
+
+
 def test_a_published_note_alone_shows_a_loss(data: Data, backup: Path, tmp_path: Path) -> None:
     note = tmp_path / "note"
     data.grant("oAnna", "k2")

@@ -129,6 +129,14 @@ def test_a_seal_goes_on_from_what_was_signed_alone(ledger: Path, forgery: str) -
         happened(ledger, GrantCredit("o1", 1, "gift", "k3"))
 
 
+def test_a_log_of_seals_that_lacks_one_is_not_made_anew(ledger: Path) -> None:
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        connection.execute("DROP TRIGGER seal_is_never_deleted")
+        connection.execute("DELETE FROM seal WHERE number = 1")
+    with pytest.raises(NotSealed, match="seal 1 is missing"):
+        rebuilt(ledger)
+
+
 def rewritten(ledger: Path) -> tuple[bytes, bytes]:
     """The last event of o0 is another one, its chain and row made anew; the hash before, and now."""
     with vandal(ledger) as connection:

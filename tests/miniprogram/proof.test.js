@@ -125,6 +125,7 @@ test('for every size, a path leads to its own root only, and a changed, missing 
   // Too short for so many entries; and of none, of which nothing can be said.
   const other = merkle.leafHash(all[1]);
   assert.ok(!merkle.consistent(1, 4, leaf, treeHash(all.slice(0, 2)), joined([other])));
+  assert.ok(!merkle.consistent(3, 4, treeHash(all.slice(0, 3)), treeHash(all.slice(0, 4)), joined([])));
   assert.ok(!merkle.consistent(0, 2, leaf, treeHash(all.slice(0, 2)), joined([leaf, other])));
 });
 
@@ -330,6 +331,7 @@ test('what is not true is told by its own sentence', () => {
   told((proof) => { proof.events = []; }, 'events');
   // The last event as if it were older than what was proved: its content is not looked at.
   told((proof) => { proof.events = [{ ...proof.events.pop(), version: 3 }]; }, 'events', provedAt(8));
+  told((proof) => { proof.events = proof.events.slice(4); proof.events[0].hash = [proof.events[0].hash]; }, 'malformed', provedAt(8));
   told((proof) => { proof.events[5].credit += 1; }, 'chain');
   told((proof) => { proof.events[1].data = proof.events[1].data.replace('100', '101'); }, 'chain');
   told((proof) => { proof.events[2].data = '{'; }, 'chain');
@@ -532,6 +534,12 @@ test('types of a later service are taken over, and not said to have been added u
   ledger.grant(ME, 1);
   ledger.seal();
   assert.equal(check(ledger.proof(ME, 3), proved).proved.summed, false);
+  const other = new SealedLedger(mine.signer);
+  other.register(ME, 100);
+  other.record(ME, 'CreditHeld', { amount: 20, used: [{ amount: 20 }] }, -20, 20);
+  other.record(ME, 'HoldCaptured', { hold: 3, amount: 5, used: [{ amount: 5 }], expired: 'all' }, 0, -20);
+  other.seal();
+  assert.equal(check(other.proof(ME)).proved.summed, false);
 });
 
 test('the log of seals goes on from an earlier note, or is a fork', () => {
