@@ -9,14 +9,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from ledger import beside, replay_range, schema, seal_file
 from ledger import replay as replaying
 from ledger.beside import NEXT, Beside, FoldScan
-from ledger.chain import event_hash
+from ledger.chain import event_hash, link
 from ledger.commands import Command, GrantCredit, RegisterUser
 from ledger.committer import ledger_committer
 from ledger.errors import LedgerUnusable, NotCommitted
+from ledger.events import MAX_CREDIT, CreditGranted
 from ledger.execute import Outcome
 from ledger.log import EVERYBODY, Log, LogScan, RawEvent
 from ledger.note import Signer
@@ -32,6 +34,7 @@ from tests.ledger_samples import (
     DAY_US,
     FORGED_ROW,
     SINCE_US,
+    account_of,
     accounts_of,
     assert_sound,
     commit,
@@ -546,6 +549,10 @@ UNFOLLOWABLE = {
     "credit": "UPDATE event SET credit = credit + 1 WHERE position = {second}",
     "version": "UPDATE event SET version = 9 WHERE position = {second}",
     "type": "UPDATE event SET type = 'UserRegistered', data = '{{}}' WHERE position = {second}",
+    "no registration": (
+        "UPDATE event SET type = 'AccountFrozen', data = json_object('actor', 'a', 'reason', 'b')"
+        " WHERE position = {first}"
+    ),
     "unknown type": "UPDATE event SET type = 'CreditForged' WHERE position = {second}",
     "data": "UPDATE event SET data = '{{' WHERE position = {second}",
     "data that are no text": "UPDATE event SET data = CAST(x'ff' AS TEXT) WHERE position = {second}",
@@ -582,6 +589,23 @@ def test_an_event_that_cannot_be_followed_is_named_and_nothing_swapped(
         assert (rebuilt.proof, rebuilt.swapped) == (None, False)
     assert accounts_of(ledger) == wrong
     assert tables_beside(ledger) == set()
+
+
+def test_an_account_with_more_than_there_can_be_is_named(ledger: Path) -> None:
+    """Each of the grants can be; no row can be stored of what they come to."""
+    account, rows = account_of(ledger, "oBo"), []
+    for _ in range(2):
+        row, account = link(account, CreditGranted(MAX_CREDIT, "gift", "key:x"), None, None, SINCE_US + 10**12)
+        rows.append(astuple(row))
+    with vandal(ledger) as connection:
+        connection.executemany(
+            "INSERT INTO event (openid, version, type, data, credit, key, fingerprint, recorded_at, hash)"
+            " VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?)",
+            rows,
+        )
+    for run in (replay, replay_and_write):
+        faults = [(fault.openid, fault.version, fault.what) for fault in run(ledger).faults]
+        assert faults == [("oBo", account.version, "invariant")]
 
 
 # -- rows of another fold -----------------------------------------------------------------------------------

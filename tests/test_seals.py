@@ -24,6 +24,7 @@ from ledger.sealed_leaf import part_of
 from ledger.sealer import adopt_seal
 from ledger.sqlite import SqliteError, connect
 from ledger.sums import Node, account_key, climb, leaf, root_of
+from ledger.verify import Witness, audit
 from tests.conftest import ROOT
 from tests.ledger_processes import PATIENCE_S
 from tests.ledger_samples import BATCHES, SINCE_US, account_of, log_of, new_directory, run_batches, vandal
@@ -174,6 +175,7 @@ def test_accounts_that_share_a_part_of_the_tree_come_in_any_order(tmp_path: Path
         happened(path, GrantCredit(order[0], 1, "gift", "k1"))
         assert sealed(path) is not None
         assert_sealed(path)
+        assert audit(path, seals=path.with_name("seals.db"), witness=Witness(vkey=VKEY)).good
 
 
 def test_a_seal_when_nothing_happened_is_none(ledger: Path) -> None:
