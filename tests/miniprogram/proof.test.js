@@ -173,10 +173,12 @@ test('a note counts with the signature of its own key, whoever else has signed i
   assert.equal(opened(`${text}\n${witness}${note.slice(text.length + 1)}`).size, 3);
   assert.equal(opened(signer.note(`${text}more 积分\n`)).size, 3);
   const stranger = new Signer('credit-ledger/wx1').note(text);
+  assert.equal(opened(note + stranger.slice(text.length + 1)).size, 3, 'a key of the same name');
   const wrong = [
     text, `${text}\n`, `${text}\n${witness}`, stranger, note.slice(0, -1), note.replace('\n3\n', '\n4\n'), `${note}x\n`, ` ${note}`,
     note.replace('\u2014', '-'), note.replace(/.(\w\w\w=*)\n$/, '$1\n'),
     `${note}\u2014 credit-ledger/wx1 ${Buffer.concat([signer.id, Buffer.alloc(64)]).toString('base64')}\n`,
+    `${text}\n\u2014 credit-ledger/wx1 ${Buffer.concat([signer.id, Buffer.alloc(62)]).toString('base64')}\n`,
   ];
   for (const given of wrong) {
     let checkpoint = null;
