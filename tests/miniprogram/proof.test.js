@@ -441,6 +441,7 @@ test('amounts that do not add up are told, also where all of it is hashed and si
   told(6, facts({ returned: [5] }), 'malformed');
   told(2, text('{'), 'malformed');
   told(2, text('null'), 'malformed');
+  told(2, text('5'), 'malformed');
   // A leaf of another credit than its last event.
   const type = 'CreditLent';
   const event = { ...mine.accounts.get(ME).events[10], type };
