@@ -7,10 +7,8 @@ from typing import Final
 
 import msgspec
 
-from ledger.errors import LedgerUnusable
 from ledger.projection import COLUMNS, Row
 from ledger.seal_file import SealFile, Stored
-from ledger.sqlite import UNREADABLE
 from ledger.sums import KEY_BITS, NODE_BYTES, Node, account_key, leaf, root_of
 
 _VERSION, _HEAD, _CREDIT, _HELD = (COLUMNS.index(name) for name in ("version", "head", "credit", "held"))
@@ -65,11 +63,8 @@ def _of_seals(path: Path, read: Callable[[SealFile], Stored | None]) -> Stored |
     seals = path.with_name("seals.db")
     if not seals.exists():
         return None
-    try:
-        with closing(SealFile(seals)) as file:
-            return read(file)
-    except UNREADABLE as error:
-        raise LedgerUnusable(f"{seals} cannot be read, see credit-ledger audit: {error}") from None
+    with closing(SealFile(seals)) as file:
+        return read(file)
 
 
 def prove(sealed: Stored, leaves: Leaves) -> Proof:

@@ -92,7 +92,7 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
         "sqlite",
     },
     "fold": {"account", "errors", "events", "fault", "projection"},
-    "sealed_root": {"errors", "projection", "seal_file", "sqlite", "sums"},
+    "sealed_root": {"projection", "seal_file", "sums"},
     "beside": {"account", "chain", "errors", "fold", "log", "projection", "schema", "sqlite"},
     "replay_range": {"beside", "fault", "fold", "log", "parallel", "projection", "sealed_root"},
     "replay": {
