@@ -115,6 +115,12 @@ def apply(balance: Balance, version: int, event: Event) -> Balance:
         case CreditSpent(amount=amount, used=used):
             lots = _draw(balance.lots, amount, used)
             after = _but(balance, credit=balance.credit - amount, spent=balance.spent + amount, lots=lots)
+        case UserRegistered():
+            after = balance
+        case CheckedIn(day=day, streak=streak):
+            if day <= balance.checkin_day:
+                raise CorruptEvent(f"checked in on day {day} after day {balance.checkin_day}")
+            after = _but(balance, checkin_day=day, streak=streak)
         case CreditHeld(amount=amount, used=used):
             hold = Hold(event.deadline_us, version, amount, event.reference, used)
             holds = tuple(sorted((*balance.holds, hold), key=_by_deadline))
@@ -146,17 +152,11 @@ def apply(balance: Balance, version: int, event: Event) -> Balance:
                 raise CorruptEvent("what expires is not the first lots, whole")
             lots = balance.lots[len(parts) :]  # a slice, so that a thousand lots can expire one after another
             after = _but(balance, credit=balance.credit - amount, expired=balance.expired + amount, lots=lots)
-        case CheckedIn(day=day, streak=streak):
-            if day <= balance.checkin_day:
-                raise CorruptEvent(f"checked in on day {day} after day {balance.checkin_day}")
-            after = _but(balance, checkin_day=day, streak=streak)
         case AccountFrozen() | AccountUnfrozen():
             frozen = isinstance(event, AccountFrozen)
             if balance.frozen == frozen:
                 raise CorruptEvent("frozen twice" if frozen else "unfrozen, and was not frozen")
             after = _but(balance, frozen=frozen)
-        case UserRegistered():
-            after = balance
     return after
 
 

@@ -58,6 +58,7 @@ from ledger.lots import first_to_expire, split, still_good
 
 # Everything that reads or writes an account costs as much as it has open lots and holds; so that has a bound.
 MAX_OPEN: Final = 1000
+_OF_FROZEN: Final = (ReverseSpend, FreezeAccount, UnfreezeAccount)
 DEFAULT_HOLD_US: Final = 7 * DAY_US
 
 
@@ -69,17 +70,16 @@ def decide(account: Account, submission: Submission, subject: Subject | None, no
     refusals there are and which comes first.
     """
     command = submission.command
-    if isinstance(command, RegisterUser):
+    if type(command) is RegisterUser:
         return () if account.version else _register(command)
     if not account.version:
         raise AccountNotFound(account.openid)
     expected = submission.expected_version
     if expected is not None and expected != account.version:
         raise VersionMismatch(account.version, expected)
-    if isinstance(command, RecordLapses):
+    if type(command) is RecordLapses:
         return ()
-    exempt = submission.operator or isinstance(command, ReverseSpend | FreezeAccount | UnfreezeAccount)
-    if account.balance.frozen and not exempt:
+    if account.balance.frozen and not (submission.operator or type(command) in _OF_FROZEN):
         raise AccountIsFrozen(account.openid)
     return _events(account, command, submission.actor, subject, now_us)
 
