@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -311,3 +311,14 @@ def whole_life(openid: str = "oAnna", since_us: int = SINCE_US) -> list[Command]
         RevokeGrant(openid, 19, "mistake", "k18"),  # 21
         FreezeAccount(openid, "asked for", "k19"),  # 22
     ]
+
+
+def make_unreadable(ledger: Path) -> None:
+    """Damage the first page of the events: the file can be opened, its events cannot be read."""
+    with closing(connect(ledger)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'event'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with ledger.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)

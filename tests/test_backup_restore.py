@@ -21,7 +21,7 @@ from ledger.sqlite import connect
 from tests.conftest import Service
 from tests.data_directories import Data
 from tests.ledger_processes import Program
-from tests.ledger_samples import assert_sound, flip_bit, log_of, vandal
+from tests.ledger_samples import assert_sound, flip_bit, log_of, make_unreadable, vandal
 
 NOW_US = 1_800_000_000_123_456
 
@@ -259,13 +259,7 @@ def test_without_the_ledger_the_seals_say_what_is_lost(data: Data, backup: Path)
 
 def test_a_ledger_that_breaks_off_is_one_of_which_the_loss_is_not_known(data: Data, backup: Path) -> None:
     """It can be opened; its events cannot be read."""
-    with closing(connect(data.ledger)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'event'").fetchone()
-        (size,) = connection.execute("PRAGMA page_size").fetchone()
-    with data.ledger.open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(b"\xff" * size)
+    make_unreadable(data.ledger)
     told = data.refuses("restore", backup)
     assert "ledger.db cannot be read (" in told
     assert "what is only in it is not known" in told

@@ -194,13 +194,17 @@ def test_what_is_held_is_taken_from_the_events(ledger: Path) -> None:
         sealed(ledger)
 
 
-def test_lost_events_are_counted_even_where_others_took_their_places(ledger: Path) -> None:
+def lose_a_sealed_grant_of_everybody(ledger: Path) -> None:
     older = ledger.with_name("older.db")
     with closing(connect(ledger)) as connection:
         connection.execute(f"VACUUM INTO '{older}'")
     happened(ledger, *(GrantCredit(openid, 1, "gift", "k2") for openid in PEOPLE))
     assert sealed(ledger) is not None
     shutil.copy(older, ledger)
+
+
+def test_lost_events_are_counted_even_where_others_took_their_places(ledger: Path) -> None:
+    lose_a_sealed_grant_of_everybody(ledger)
     happened(ledger, *(GrantCredit(openid, 2, "gift", f"k{n}") for n in (3, 4) for openid in PEOPLE))
     with pytest.raises(NotSealed, match="does not hold event"):
         sealed(ledger)
@@ -211,12 +215,7 @@ def test_lost_events_are_counted_even_where_others_took_their_places(ledger: Pat
 
 
 def test_a_loss_can_be_accepted_where_what_was_kept_of_the_seals_is_damaged_too(ledger: Path) -> None:
-    older = ledger.with_name("older.db")
-    with closing(connect(ledger)) as connection:
-        connection.execute(f"VACUUM INTO '{older}'")
-    happened(ledger, *(GrantCredit(openid, 1, "gift", "k2") for openid in PEOPLE))
-    assert sealed(ledger) is not None
-    shutil.copy(older, ledger)
+    lose_a_sealed_grant_of_everybody(ledger)
     seals = ledger.with_name("seals.db")
     with closing(connect(seals)) as connection:
         connection.execute("DELETE FROM subtree")

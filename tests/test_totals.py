@@ -7,7 +7,6 @@ import subprocess
 import sys
 import unicodedata
 from collections import defaultdict
-from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -45,12 +44,21 @@ from ledger.events import (
     decode,
 )
 from ledger.execute import Outcome
-from ledger.sqlite import connect
 from ledger.statement import Reader, rfc3339
 from ledger.totals import Flow, Totals, totals
 from scripts.credit_ledger_totals import _cut
 from scripts.credit_ledger_totals import totals as command
-from tests.ledger_samples import DAY_US, SINCE_US, Till, commit_with, committed, log_of, new_ledger, vandal
+from tests.ledger_samples import (
+    DAY_US,
+    SINCE_US,
+    Till,
+    commit_with,
+    committed,
+    log_of,
+    make_unreadable,
+    new_ledger,
+    vandal,
+)
 
 PEOPLE = ("oAnna", "oBo", "o-C_c")
 REASONS = ("spring", "签到奖励", "order")
@@ -416,13 +424,7 @@ def test_a_file_that_is_no_database_is_named(ledger_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_to_its_end_is_named(till: Till) -> None:
     """What is looked at when it is opened is good."""
-    with closing(connect(till.path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'event'").fetchone()
-        (size,) = connection.execute("PRAGMA page_size").fetchone()
-    with till.path.open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(b"\xff" * size)
+    make_unreadable(till.path)
     with pytest.raises(LedgerUnusable, match=f"{till.path} cannot be read"):
         totals(till.path, SINCE_US)
 
