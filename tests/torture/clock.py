@@ -46,7 +46,8 @@ class _Clock:
     """The time of day of the processes that have `environ`; their monotonic clock is that of the machine."""
 
     def __init__(self, directory: Path) -> None:
-        libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+        # Not libfaketime.so.1: where two of its threads ask at once, one may be told the machine's time.
+        libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
         if not libraries:
             raise CannotRun("it needs libfaketime: apt-get install faketime")
         directory = directory / "clock"
