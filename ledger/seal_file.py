@@ -193,23 +193,28 @@ class SealFile(WritableFile):
         self.connection.execute("DELETE FROM subtree")  # they can be made from the entries
 
     def sealed(self, key: bytes) -> Sealed | None:
-        """The account of that key in the last seal, and the path to its root; None where it has none yet."""
+        """The account of that key in the last seal, and the path to its root; None where it has none yet.
+
+        Raises LedgerUnusable where the seal's root says otherwise, also of an account that is not there.
+        """
+        number = part_of(key)
         with self.snapshot():
             stored = self.last()
-            part = self.part(part_of(key))
-            at, found = place_of(key, part)
-            if stored is None or not found:
-                return None
-            parts = self.group(group_of(part_of(key)))
-            groups = self._groups()
+            part, parts, groups = self.part(number), self.group(group_of(number)), self._groups()
+        if stored is None:
+            return None
+        at, found = place_of(key, part)
+        damaged = LedgerUnusable(f"seals.db is damaged: its tree does not lead to its last seal: {REBUILD}")
+        if not found:
+            if root_of_part(part) != parts.get(number, NOTHING) or root_of(groups).hash != stored.seal.root:
+                raise damaged
+            return None
         beneath = path_of(int.from_bytes(key, "big"), entries_of(part))
-        within = path_of(
-            prefix_of(part_of(key)), [(prefix_of(part), node) for part, node in sorted(parts.items())]
-        )
-        above = path_of(prefix_of(group_of(part_of(key)) * PARTS_IN_GROUP), groups)
+        within = path_of(prefix_of(number), [(prefix_of(part), node) for part, node in sorted(parts.items())])
+        above = path_of(prefix_of(group_of(number) * PARTS_IN_GROUP), groups)
         leaf, path = unpack_leaf(part[at : at + LEAF_BYTES]), beneath + within + above
         if climb(int.from_bytes(key, "big"), node_of(leaf), path).hash != stored.seal.root:
-            raise LedgerUnusable(f"seals.db is damaged: its tree does not lead to its last seal: {REBUILD}")
+            raise damaged
         return Sealed(leaf, path, stored)
 
     def part(self, number: int) -> bytes:

@@ -14,10 +14,12 @@ from api.receipts import ReceiptingCommitter
 from ledger.chain import event_hash
 from ledger.commands import GrantCredit, HoldCredit, RegisterUser, ReleaseHold, Submission
 from ledger.committer import ledger_committer
-from ledger.errors import LedgerFault
+from ledger.errors import LedgerFault, LedgerUnusable
 from ledger.seal import NotSealed
+from ledger.seal_file import SealFile
 from ledger.sealer import make_seal
 from ledger.sqlite import connect
+from ledger.sums import account_key
 from ledger.verify import Witness, audit
 from tests.ledger_samples import SINCE_US, vandal
 from tests.sealed import MINUTE_US, SIGNER, VKEY, happened, new_files, sealed
@@ -72,6 +74,20 @@ def test_a_damaged_tree_is_named_not_signed_and_made_anew(ledger: Path, damage: 
     happened(ledger, GrantCredit("o1", 1, "gift", "k3"))
     assert sealed(ledger) is not None
     assert audited(ledger) == []
+
+
+@pytest.mark.parametrize("damage", [name for name in DAMAGE if "subtree" not in name])
+def test_nobody_is_said_not_to_be_sealed_because_the_tree_is_damaged(ledger: Path, damage: str) -> None:
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        connection.execute(DAMAGE[damage])
+    said = set()
+    with closing(SealFile(ledger.with_name("seals.db"))) as file:
+        for openid in PEOPLE:
+            try:
+                assert file.sealed(account_key(openid.encode())) is not None
+            except LedgerUnusable as why:
+                said.add(str(why).rpartition(": ")[2])
+    assert said == {"run credit-ledger seal --rebuild"}
 
 
 def test_a_damaged_part_of_the_tree_in_which_nothing_changed_is_not_signed_either(ledger: Path) -> None:
