@@ -43,6 +43,21 @@ def inclusion_path(place: int, size: int, node: Subtree) -> list[bytes]:
     return _path(place, 0, size, node)
 
 
+def inclusion_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
+    """The root of the tree over these leaf hashes, of which there is one at least, and the path of each: what
+    `root` and `inclusion_path` come to, for each branch hashed once."""
+    if len(leaves) == 1:
+        return leaves[0], [[]]
+    middle = _split(0, len(leaves))
+    left, paths_on_the_left = inclusion_paths(leaves[:middle])
+    right, paths_on_the_right = inclusion_paths(leaves[middle:])
+    for path in paths_on_the_left:
+        path.append(right)
+    for path in paths_on_the_right:
+        path.append(left)
+    return node_hash(left, right), paths_on_the_left + paths_on_the_right
+
+
 def consistency_path(first: int, second: int, node: Subtree) -> list[bytes]:
     """What proves that the tree of size `second` begins with that of size `first`: PROOF(m, D[n])."""
     return _consistency(first, 0, second, node, whole=True) if first else []

@@ -114,10 +114,10 @@ def sign_receipts(receipts: Sequence[Receipt], signer: Signer) -> list[SignedRec
     hashing, and what is committed together can be signed together."""
     if not receipts:
         return []
-    tree = merkle.Tree([receipt.entry().encode() for receipt in receipts])
-    top = merkle.root(tree.size, tree.node)
-    note = signer.sign(Checkpoint(f"{signer.name}/receipts", tree.size, top).text())
+    leaves = [merkle.leaf_hash(receipt.entry().encode()) for receipt in receipts]
+    top, paths = merkle.inclusion_paths(leaves)
+    note = signer.sign(Checkpoint(f"{signer.name}/receipts", len(receipts), top).text())
     return [
-        SignedReceipt(receipt, place, merkle.inclusion_path(place, tree.size, tree.node), note)
-        for place, receipt in enumerate(receipts)
+        SignedReceipt(receipt, place, path, note)
+        for place, (receipt, path) in enumerate(zip(receipts, paths, strict=True))
     ]

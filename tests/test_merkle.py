@@ -13,6 +13,7 @@ from ledger.merkle import (
     consistent,
     included,
     inclusion_path,
+    inclusion_paths,
     leaf_hash,
     node_hash,
     root,
@@ -268,8 +269,10 @@ def test_of_every_size_each_path_and_proof_holds() -> None:
     for size in range(1, len(entries) + 1):
         tree = Tree(entries[:size])
         top = _root(size, tree)
+        paths = [inclusion_path(place, size, tree.node) for place in range(size)]
+        assert inclusion_paths([leaf_hash(entry) for entry in entries[:size]]) == (top, paths)
         for place in range(size):
-            assert _both_include(entries[place], place, size, inclusion_path(place, size, tree.node), top)
+            assert _both_include(entries[place], place, size, paths[place], top)
             steps = consistency_path(place + 1, size, tree.node)
             assert _both_consistent(place + 1, size, _root(place + 1, tree), top, steps)
 
