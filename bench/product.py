@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.machine import Failed, children, cores, free_port, memory_mib, started
 from bench.people import copy_grown, populate
 from bench.server import Server
+from ledger.audit_scan import AuditScan
 from ledger.log import BEFORE_ALL, EVERYBODY, LogScan
 from ledger.projection import COLUMNS
 from ledger.verify import audit
@@ -95,9 +96,9 @@ class Product(Server):
                 least, most = least + self.least.get("register", 0), most + self.most.get("register", 0)
             if not least <= written[event] <= most:
                 raise Failed(f"{least} to {most} of {kind} were answered, {written[event]} are in the log")
-        with LogScan(self.data / "ledger.db") as scan:
+        with AuditScan(self.data / "ledger.db") as scan:
             openids = {openid.encode() for openid in self.openids}
-            credit = sum(row[_CREDIT] for openid, row in scan.accounts() if openid in openids)
+            credit = sum(row[_CREDIT] for openid, row in scan.account_rows() if openid in openids)
         if credit != credit_shown:
             raise Failed(f"people were shown {credit_shown} credits and have {credit}")
         odd = [line for line in self.log_path.read_bytes().splitlines() if b'"level":"info"' not in line]

@@ -87,9 +87,9 @@ def seal(data: Path) -> int:
     with closing(SealFile(data / "seals.db")) as seals:
         last = seals.last()
     with LogScan(data / "ledger.db") as log:
-        changed = log.changed(0 if last is None else last.position)
-        parts = {part_of(account_key(openid)) for openid, *_ in changed}
-    return rewrite_parts(data / "seals.db", sorted(parts))
+        changed = log.changed(account_key, 0 if last is None else last.position)
+        parts = dict.fromkeys(part_of(key) for key, *_ in changed)
+    return rewrite_parts(data / "seals.db", parts)
 
 
 def main(which: str, data: Path) -> str:

@@ -1,6 +1,6 @@
 """The log in SQLite: the statements of the write path, and the scans that audit and replay read it with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 from ledger.account import Account
 from ledger.errors import LedgerUnusable, NotCommitted
 from ledger.events import Recorded, Subject, decode
-from ledger.projection import COLUMNS, Row, from_row, to_row
+from ledger.projection import COLUMNS, from_row, to_row
 from ledger.schema import open_ledger, other_projection
 from ledger.sqlite import SqliteError, WritableFile
 
@@ -233,21 +233,25 @@ class LogScan:
     def end_snapshot(self) -> None:
         self._connection.execute("COMMIT")
 
-    def changed(self, after: int, until: int = AFTER_ALL) -> Iterator[tuple[Any, ...]]:
-        """The accounts with events behind position `after` and up to `until`: openid; version, hash and credit
-        of the last event; what the account row holds; the version of the first of these events, and the hash of
-        the event before that; what these events hold more; whether the row is what the last event says.
+    def changed(
+        self, key_of: Callable[[bytes], bytes], after: int, until: int = AFTER_ALL
+    ) -> Iterator[tuple[Any, ...]]:
+        """The accounts with events behind position `after` and up to `until`, in order of the key that `key_of`
+        gives an openid: key, openid; version, hash and credit of the last event; what the account row holds;
+        the version of the first of these events, and the hash of the event before that; what these events hold
+        more; whether the row is what the last event says.
 
         A position is an order of commits: one writer at a time numbers its events, so none comes late.
         """
+        self._connection.create_function("key_of", 1, key_of, deterministic=True)
         # What is new lies at the end of the table. An index would be read whole for it, which only the first
         # seal is better off with.
         event = "event NOT INDEXED" if after else "event"
         returned = "(SELECT coalesce(sum(value ->> 'amount'), 0) FROM json_each(data, '$.returned'))"
         return iter(
             self._connection.execute(
-                "SELECT CAST(who AS BLOB), last, l.hash, l.credit, coalesce(a.held, 0), first,"
-                " coalesce(p.hash, zeroblob(32)), coalesce(more, 0),"
+                "SELECT key_of(CAST(who AS BLOB)) AS its_key, CAST(who AS BLOB), last, l.hash, l.credit,"
+                " coalesce(a.held, 0), first, coalesce(p.hash, zeroblob(32)), coalesce(more, 0),"
                 " (a.version, a.head, a.credit) IS (last, l.hash, l.credit)"
                 f" FROM (SELECT openid AS who, min(version) AS first, max(version) AS last FROM {event}"
                 " WHERE position > :after AND position <= :until GROUP BY openid)"
@@ -258,7 +262,8 @@ class LogScan:
                 f" ELSE -(data ->> 'amount') - iif(type = 'HoldCaptured', {returned}"
                 " + coalesce(data ->> 'expired', 0), 0) END) AS more"
                 f" FROM {event} WHERE position > :after AND position <= :until"
-                " AND type IN ('CreditHeld', 'HoldCaptured', 'HoldReleased') GROUP BY openid) ON whose = who",
+                " AND type IN ('CreditHeld', 'HoldCaptured', 'HoldReleased') GROUP BY openid) ON whose = who"
+                " ORDER BY its_key",
                 {"after": after, "until": until},
             )
         )
@@ -274,13 +279,6 @@ class LogScan:
         """The hash of the event at a position; None where there is none."""
         row = self._connection.execute("SELECT hash FROM event WHERE position = ?", (position,)).fetchone()
         return None if row is None else row[0]
-
-    def accounts(self) -> Iterator[tuple[bytes, Row]]:
-        """The projected rows as they are stored, with the openid's stored bytes before each."""
-        for openid, *row in self._connection.execute(
-            f"SELECT CAST(openid AS BLOB), {ACCOUNT} FROM account NOT INDEXED"
-        ):
-            yield openid, tuple(row)
 
     def appid(self) -> str:
         """The mini-program whose ledger it is."""

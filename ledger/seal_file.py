@@ -18,7 +18,6 @@ from ledger.seal import Seal, seal_of
 from ledger.sealed_leaf import (
     LEAF_BYTES,
     PARTS_IN_GROUP,
-    Change,
     Leaf,
     entries_of,
     group_of,
@@ -265,19 +264,6 @@ class SealFile(WritableFile):
 
     def root(self) -> Node:
         return root_of(self._groups())
-
-    def collect(self, changes: Iterable[Change]) -> None:
-        """Take in changed accounts, any number of them, in any order: they wait on disk, not in memory."""
-        self.connection.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS change (key PRIMARY KEY, openid, version, head, credit, held,"
-            " first, follows, more_held) WITHOUT ROWID"
-        )
-        self.connection.execute("DELETE FROM change")
-        self.connection.executemany("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", changes)
-
-    def collected(self) -> Iterator[Change]:
-        """What was collected, in order of the keys."""
-        return (Change(*row) for row in self.connection.execute("SELECT * FROM change ORDER BY key"))
 
     def clear_tree(self) -> None:
         """Forget all leaves, for a tree that is made anew."""

@@ -212,12 +212,12 @@ def _grow(scan: LogScan, file: SealFile, last: Stored | None) -> _Cut:
 
 
 def _take(file: SealFile, changed: Iterator[Change]) -> tuple[int, int]:
-    """Bring the changed accounts into the tree; how many events and accounts more there are in it then."""
-    file.collect(changed)
+    """Bring the changed accounts, which are in order of their keys, into the tree; how many events and accounts
+    more there are in it then."""
     events = accounts = 0
     groups: dict[int, bytes] = {}
     group = None
-    for number, changes in groupby(file.collected(), lambda change: part_of(change.key)):
+    for number, changes in groupby(changed, lambda change: part_of(change.key)):
         if group != group_of(number):
             if group is not None:
                 file.put_group(group, groups)
@@ -243,10 +243,10 @@ def _take(file: SealFile, changed: Iterator[Change]) -> tuple[int, int]:
 
 
 def _changes(scan: LogScan, after: int, until: int = AFTER_ALL) -> Iterator[tuple[Change, bool]]:
-    """The accounts with events behind `after` and up to `until`, and whether the account row is as the last of
-    these events says; what it holds is that row's."""
-    for openid, *found, agrees in scan.changed(after, until):
-        yield Change(account_key(openid), openid, *found), bool(agrees)
+    """The accounts with events behind `after` and up to `until`, in order of their keys, and whether the
+    account row is as the last of these events says; what it holds is that row's."""
+    for *change, agrees in scan.changed(account_key, after, until):
+        yield Change(*change), bool(agrees)
 
 
 def _agreeing(changes: Iterator[tuple[Change, bool]]) -> Iterator[Change]:

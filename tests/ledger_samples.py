@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from ledger.account import Account, Balance
+from ledger.audit_scan import AuditScan
 from ledger.commands import (
     CaptureHold,
     CheckIn,
@@ -161,8 +162,8 @@ def log_of(path: Path) -> list[RawEvent]:
 
 def accounts_of(path: Path) -> dict[bytes, Row]:
     """Every account row, in the order of `COLUMNS`."""
-    with LogScan(path) as scan:
-        return dict(scan.accounts())
+    with AuditScan(path) as scan:
+        return dict(scan.account_rows())
 
 
 def account_of(path: Path, openid: str) -> Account:

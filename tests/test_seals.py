@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ledger import merkle, seal_file
 from ledger.commands import GrantCredit, RegisterUser, SpendCredit
+from ledger.log import LogScan
 from ledger.note import Checkpoint, Verifier, checkpoint_of
 from ledger.seal import NotSealed, Seal, seal_of
 from ledger.seal_file import SealFile, Stored
@@ -176,6 +177,14 @@ def test_accounts_that_share_a_part_of_the_tree_come_in_any_order(tmp_path: Path
         assert sealed(path) is not None
         assert_sealed(path)
         assert audit(path, seals=path.with_name("seals.db"), witness=Witness(vkey=VKEY)).good
+
+
+def test_what_changed_comes_in_order_of_the_keys_so_each_part_of_the_tree_is_read_once(ledger: Path) -> None:
+    happened(ledger, *(RegisterUser(f"oNew{number}", 0) for number in range(30)))
+    with LogScan(ledger) as scan:
+        keys = [key for key, *_ in scan.changed(account_key, 0)]
+    assert keys == sorted(keys)
+    assert len(keys) > 30
 
 
 def test_a_seal_when_nothing_happened_is_none(ledger: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from api import access
-from ledger.log import LogScan
+from ledger.audit_scan import AuditScan
 
 # What an account row holds of these books.
 FIGURES: Final = ("credit", "held", "granted", "spent", "expired", "revoked")
@@ -54,7 +54,7 @@ class Files(msgspec.Struct, frozen=True):
 def read_files(data: Path) -> Files:
     """What is in a data directory, whether or not a service runs on it."""
     events: list[Event] = []
-    with LogScan(data / "ledger.db") as scan:
+    with AuditScan(data / "ledger.db") as scan:
         while rows := scan.chunk(events[-1].position if events else 0):
             events += [
                 Event(
@@ -70,7 +70,7 @@ def read_files(data: Path) -> Files:
                 )
                 for row in rows
             ]
-        accounts = {openid.decode(): _row(row) for openid, row in scan.accounts()}
+        accounts = {openid.decode(): _row(row) for openid, row in scan.account_rows()}
     with closing(access.open_access(data / "access.db", read_only=True)) as connection:
         tokens = frozenset(digest for (digest,) in connection.execute("SELECT token_hash FROM session"))
     return Files(events, accounts, tokens)
