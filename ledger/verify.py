@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from ledger.audit_scan import AuditScan, Extent
+from ledger.errors import LedgerUnusable
 from ledger.fault import Fault, text_of
 from ledger.follow import Wrong, follow
 from ledger.parallel import Progress, cores, over_ranges, silent
@@ -20,6 +21,8 @@ from ledger.sqlite import UNREADABLE
 
 __all__ = ["Fault", "Progress", "Report", "Witness", "Wrong", "audit", "audit_quickly", "follow", "silent"]
 
+# What opening or reading damaged seals raises.
+_DAMAGED: Final = (*UNREADABLE, LedgerUnusable)
 # So many accounts a process has in memory at a time; each range is a reading of the whole table.
 _ACCOUNTS_IN_RANGE: Final = 100_000
 
@@ -50,15 +53,17 @@ def audit(
     """Read the whole ledger at `path` and say all that is wrong with it. Safe while the service writes.
 
     With the seals at `seals` and what the auditor kept himself, `witness`, also what a consistent forgery
-    hides: accounts and events that are gone without a trace in the ledger.
+    hides: accounts and events that are gone without a trace in the ledger. Seals that cannot be read are one
+    more thing that is wrong; the ledger is audited all the same.
     """
     if seals is None or not seals.exists():
         return _audit(path, progress, None)
     try:
-        with closing(SealAudit(seals, witness or Witness())) as sealed:
-            return _audit(path, progress, sealed)
-    except UNREADABLE as error:
-        return Report(0, 0, 0, [Fault("", 0, 0, "file", f"{seals} cannot be read: {error}")])
+        sealed = SealAudit(seals, witness or Witness())
+    except _DAMAGED as error:
+        return _audit(path, progress, _not_compared(error))
+    with closing(sealed):
+        return _audit(path, progress, sealed)
 
 
 def audit_quickly(
@@ -99,8 +104,9 @@ def seal_faults(seals: Path) -> list[Fault]:
         return [Fault("", 0, 0, "file", f"it cannot be read: {error}")]
 
 
-def _audit(path: Path, progress: Progress, sealed: SealAudit | None) -> Report:
-    cuts = [] if sealed is None else sealed.cuts
+def _audit(path: Path, progress: Progress, sealed: SealAudit | Fault | None) -> Report:
+    """With the seals, or with what is wrong in place of them, or without any."""
+    cuts = sealed.cuts if isinstance(sealed, SealAudit) else []
     try:
         with AuditScan(path) as scan, ThreadPoolExecutor(1) as beside:
             structure = beside.submit(_structure_faults, path)
@@ -110,7 +116,14 @@ def _audit(path: Path, progress: Progress, sealed: SealAudit | None) -> Report:
             ranges = over_ranges(work, scan.ranges(count), extent.events, progress)
             faults = [fault for each in ranges for fault in each.faults]
             faults += [*_position_faults(scan, extent, ranges), *_schema_faults(scan), *structure.result()]
-            report = None if sealed is None else sealed.report(scan, ranges, faults)
+            report = None
+            if isinstance(sealed, SealAudit):
+                try:
+                    report = sealed.report(scan, ranges, faults)
+                except _DAMAGED as error:
+                    sealed = _not_compared(error)
+            if isinstance(sealed, Fault):
+                faults.append(sealed)
     except UNREADABLE as error:
         return Report(0, 0, 0, [Fault("", 0, 0, "file", f"{path} cannot be read: {error}")])
     return Report(
@@ -120,7 +133,7 @@ def _audit(path: Path, progress: Progress, sealed: SealAudit | None) -> Report:
         faults if report is None else [*faults, *report.faults],
         _days(ranges),
         report,
-        _skipped(report),
+        _skipped(report, there_are_seals=sealed is not None),
     )
 
 
@@ -153,9 +166,14 @@ def _structure_faults(path: Path) -> list[Fault]:
         return [Fault("", 0, 0, "file", text) for text in scan.structure_problems()]
 
 
-def _skipped(report: SealsReport | None) -> list[str]:
+def _not_compared(why: Exception) -> Fault:
+    return Fault("", 0, 0, "file", f"no seal was compared with the events: {why}")
+
+
+def _skipped(report: SealsReport | None, *, there_are_seals: bool) -> list[str]:
     if report is None:
-        return ["There are no seals: what was removed without a trace, nothing shows."]
+        lacking = "The seals could not be read" if there_are_seals else "There are no seals"
+        return [f"{lacking}: what was removed without a trace, nothing shows."]
     if report.checked < 2:
         return []
     return [

@@ -83,6 +83,7 @@ LEDGER_IMPORTS: dict[str, set[str]] = {
     },
     "verify": {
         "audit_scan",
+        "errors",
         "fault",
         "follow",
         "parallel",

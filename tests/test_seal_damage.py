@@ -76,6 +76,32 @@ def test_a_damaged_tree_is_named_not_signed_and_made_anew(ledger: Path, damage: 
     assert audited(ledger) == []
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE log",
+        "DROP TABLE seal",
+        "DROP TABLE part",
+        "DROP TABLE subtree",
+        "UPDATE sqlite_master SET rootpage = 99999 WHERE name = 'seal'",
+        "UPDATE sqlite_master SET rootpage = 99999 WHERE name = 'part'",
+        "PRAGMA application_id = 1",
+    ],
+)
+def test_where_the_seals_cannot_be_read_the_ledger_is_audited_all_the_same(ledger: Path, damage: str) -> None:
+    with closing(connect(ledger.with_name("seals.db"))) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute(damage)
+    with vandal(ledger) as connection:
+        connection.execute("UPDATE event SET credit = credit + 1 WHERE openid = 'o3' AND version = 2")
+    report = audit(ledger, seals=ledger.with_name("seals.db"), witness=Witness(vkey=VKEY))
+    faults = [(fault.openid, fault.what, fault.detail) for fault in report.faults]
+    assert [fault[:2] for fault in faults] == [("o3", "changed"), ("", "file")]
+    assert faults[1][2].startswith("no seal was compared with the events: ")
+    assert (report.events, report.accounts, report.seals) == (69, 30, None)
+    assert report.skipped == ["The seals could not be read: what was removed without a trace, nothing shows."]
+
+
 @pytest.mark.parametrize("damage", [name for name in DAMAGE if "subtree" not in name])
 def test_nobody_is_said_not_to_be_sealed_because_the_tree_is_damaged(ledger: Path, damage: str) -> None:
     with closing(connect(ledger.with_name("seals.db"))) as connection:
