@@ -14,7 +14,7 @@ from api.incoming import GrantBody
 from api.logs import configure_logs
 from api.service import Service
 from api.settings import read_settings
-from bench.floor import BareGrants, Lookups
+from bench.floor import BareGrants, BareLines, BareRows, Lookups
 
 _grant_body: Final = msgspec.json.Decoder(GrantBody)
 
@@ -39,5 +39,7 @@ def from_environment() -> AnswerTheSilent:
     app: falcon.asgi.App[Any, Any] = create_app(service)
     app.add_route("/bench/hello", Hello())
     app.add_route("/bench/lookups", Lookups(service))
-    app.add_route("/bench/rows", BareGrants(service))
+    rows = BareRows(service)
+    app.add_route("/bench/rows", BareGrants(rows))
+    app.add_route("/bench/lines", BareLines(rows))
     return AnswerTheSilent(app)

@@ -1,9 +1,10 @@
-"""The floor of two works: the least that any code does for them in this app, if it keeps no account in memory.
+"""The floor of three works: the least that any code does for them in this app that keeps no account in memory.
 
 Hello world does nothing. What lies between it and the floor is SQLite's share; what lies between the floor and
 the product's own routes is what the product does besides: decide, chain, sign, answer, and check before it.
 """
 
+import asyncio
 import os
 from hashlib import sha256
 from itertools import count
@@ -13,8 +14,9 @@ import falcon.asgi
 import msgspec
 
 from api.bodies import read_json
+from api.bulk import NDJSON
 from api.group_commit import GroupCommit
-from api.incoming import GrantBody
+from api.incoming import GrantBody, GrantLine
 from api.service import Service
 from bench.limits import FIND_CREDIT, FIND_KEY, FIND_SESSION, BareTables, Rows
 from ledger.committer import Committer, microseconds_now
@@ -22,6 +24,9 @@ from ledger.schema import open_ledger
 from ledger.sqlite import Connection, turnstile_path
 
 _grant_body: Final = msgspec.json.Decoder(GrantBody)
+_grant_line: Final = msgspec.json.Decoder(GrantLine)
+# As many lines as the product hands in together.
+_LINES_AT_ONCE: Final = 512
 _ACCOUNTS: Final = 1000
 _FACTS: Final = '{"actor":"key:0123456789ab","amount":1,"reason":"benchmark"}'
 
@@ -43,11 +48,10 @@ class Lookups:
         resp.data = msgspec.json.encode({"credit": credit})
 
 
-class BareGrants:
-    """`/bench/rows`: whose key it is, and the rows of a grant, on disk when it answers.
+class BareRows:
+    """The rows of grants, committed as the product's are, in groups, by one process at a time.
 
-    They are committed as the product's are, in groups, by one process at a time. Nothing is looked up for them,
-    decided, hashed or signed, and the file is no ledger.
+    Nothing is looked up for them, decided, hashed or signed, and the file is no ledger.
     """
 
     def __init__(self, service: Service) -> None:
@@ -55,23 +59,66 @@ class BareGrants:
         self._commits: GroupCommit[Rows, Any] | None = None
         self._numbers = count()
 
-    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+    def check_key(self, req: falcon.asgi.Request) -> None:
         key_hash = _digest((req.get_header("Authorization") or "").removeprefix("Bearer "))
         if self._service.sessions.execute(FIND_KEY, (key_hash,)).fetchone() is None:
             raise falcon.HTTPUnauthorized
-        grant = await read_json(req, _grant_body)
-        number = next(self._numbers)
-        await self._started().submit(_rows_of(number, grant.amount, req.get_header("Idempotency-Key") or ""))
-        resp.status = falcon.HTTP_201
-        resp.content_type = falcon.MEDIA_JSON
-        resp.data = msgspec.json.encode({"version": number})
 
-    def _started(self) -> GroupCommit[Rows, Any]:
+    def rows_of(self, amount: int, key: str) -> tuple[int, Rows]:
+        """The number of a grant, and rows of the size that its are."""
+        number = next(self._numbers)
+        return number, _rows_of(number, amount, key)
+
+    def commits(self) -> GroupCommit[Rows, Any]:
         if self._commits is None:
             path = self._service.settings.data / "bench.db"
             committer = Committer(lambda: BareTables(path), BareTables.add, turnstile_path(path))
             self._commits = GroupCommit("bench", committer, lambda: None)
         return self._commits
+
+
+class BareGrants:
+    """`/bench/rows`: whose key it is, and the rows of a grant, on disk when it answers."""
+
+    def __init__(self, rows: BareRows) -> None:
+        self._rows = rows
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        self._rows.check_key(req)
+        grant = await read_json(req, _grant_body)
+        number, rows = self._rows.rows_of(grant.amount, req.get_header("Idempotency-Key") or "")
+        await self._rows.commits().submit(rows)
+        resp.status = falcon.HTTP_201
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = msgspec.json.encode({"version": number})
+
+
+class BareLines:
+    """`/bench/lines`: the same for every line of a bulk grant, in batches as large as the product's.
+
+    The next lines are read while others are on their way to the disk. The answers, a number and a status each,
+    wait in memory until all lines are read: whoever sends them reads nothing before.
+    """
+
+    def __init__(self, rows: BareRows) -> None:
+        self._rows = rows
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        self._rows.check_key(req)
+        left, batches = b"", []
+        async for piece in req.stream:
+            *lines, left = (left + piece).split(b"\n")
+            for start in range(0, len(lines), _LINES_AT_ONCE):
+                batches.append(asyncio.ensure_future(self._take(lines[start : start + _LINES_AT_ONCE])))
+                await asyncio.sleep(0)
+        resp.content_type = NDJSON
+        resp.data = b"".join(await asyncio.gather(*batches))
+
+    async def _take(self, lines: list[bytes]) -> bytes:
+        grants = [_grant_line.decode(line) for line in lines]
+        numbered = [self._rows.rows_of(grant.amount, grant.key) for grant in grants]
+        await self._rows.commits().submit_all([rows for _, rows in numbered])
+        return b"".join(b'{"line":%d,"status":201}\n' % number for number, _ in numbered)
 
 
 def _rows_of(number: int, amount: int, key: str) -> Rows:

@@ -109,7 +109,13 @@ def _whole_log(results: Results) -> list[Target]:
 def _alone(results: Results) -> list[Target]:
     lines = max(results.at_of("bulk"), default=0)
     return [
-        Target("lines/s of a bulk grant", 10_000, True, _values(results.find("bulk", PRODUCT, lines))),
+        Target(
+            "lines/s of a bulk grant",
+            10_000,
+            True,
+            _values(results.find("bulk", PRODUCT, lines)),
+            _values(results.find("bulk", FLOOR, lines)),
+        ),
         Target(
             f"MiB that a worker grows by {lines:,} lines",
             10,

@@ -225,6 +225,15 @@ def test_the_routes_of_the_benchmark_are_in_no_other_app(
         assert rows.execute("SELECT type, credit, key FROM event").fetchall() == [("CreditGranted", 7, "k1")]
         assert rows.execute("SELECT credit, granted FROM account").fetchall() == [(7, 7)]
 
+    lines = b"".join(
+        b'{"openid":"oAnna","key":"line%d","amount":1,"reason":"gift"}\n' % number for number in range(1300)
+    )
+    assert requests.post(f"{measured.url}/bench/lines", lines, timeout=PATIENCE_S).status_code == 401
+    answer = requests.post(f"{measured.url}/bench/lines", lines, headers=headers, timeout=PATIENCE_S)
+    assert answer.content.count(b'"status":201') == len(answer.content.splitlines()) == 1300
+    with closing(connect(measured.data / "bench.db", read_only=True)) as rows:
+        assert rows.execute("SELECT count(*), count(DISTINCT key) FROM event").fetchone() == (1301, 1301)
+
     assert requests.post(f"{service.url}/bench/hello", json=grant, timeout=PATIENCE_S).status_code == 404
 
 

@@ -102,6 +102,11 @@ def take_the_place_of_sqlite(record: Recorder, chance: Random, beneath: str) -> 
             self.cursor_factory = _Cursor
             self.execute(f"PRAGMA wal_autocheckpoint={chance.choice((5, 20, 80, 1000))}")
 
+        def create_function(
+            self, name: str, narg: int, func: Callable[..., Any], *, deterministic: bool
+        ) -> None:
+            self.create_scalar_function(name, func, narg, deterministic=deterministic)
+
     library: Any = ModuleType("pysqlite3")
     library.connect = library.Connection = Connection
     library.Cursor = _Cursor
