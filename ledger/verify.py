@@ -116,14 +116,7 @@ def _audit(path: Path, progress: Progress, sealed: SealAudit | Fault | None) -> 
             ranges = over_ranges(work, scan.ranges(count), extent.events, progress)
             faults = [fault for each in ranges for fault in each.faults]
             faults += [*_position_faults(scan, extent, ranges), *_schema_faults(scan), *structure.result()]
-            report = None
-            if isinstance(sealed, SealAudit):
-                try:
-                    report = sealed.report(scan, ranges, faults)
-                except _DAMAGED as error:
-                    sealed = _not_compared(error)
-            if isinstance(sealed, Fault):
-                faults.append(sealed)
+            report = _seals_report(sealed, scan, ranges, faults)
     except UNREADABLE as error:
         return Report(0, 0, 0, [Fault("", 0, 0, "file", f"{path} cannot be read: {error}")])
     return Report(
@@ -135,6 +128,20 @@ def _audit(path: Path, progress: Progress, sealed: SealAudit | Fault | None) -> 
         report,
         _skipped(report, there_are_seals=sealed is not None),
     )
+
+
+def _seals_report(
+    sealed: SealAudit | Fault | None, scan: AuditScan, ranges: list[RangeReport], faults: list[Fault]
+) -> SealsReport | None:
+    """What the seals say of the events. Where they cannot be read, that is put to the faults."""
+    if isinstance(sealed, SealAudit):
+        try:
+            return sealed.report(scan, ranges, faults)
+        except _DAMAGED as error:
+            sealed = _not_compared(error)
+    if sealed is not None:
+        faults.append(sealed)
+    return None
 
 
 def _position_faults(scan: AuditScan, extent: Extent, ranges: list[RangeReport]) -> Iterator[Fault]:
