@@ -19,6 +19,11 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]
 
 from ledger.errors import LedgerUnusable, NotCommitted, OutcomeUnknown
 
+# For a value whose type has no adapter the library looks for two methods that nothing has, each time that it
+# binds one: a microsecond for every hash and every NULL.
+for _kind in (bytes, type(None)):
+    sqlite3.register_adapter(_kind, lambda value: value)
+
 SqliteError = sqlite3.Error
 OperationalError = sqlite3.OperationalError
 IntegrityError = sqlite3.IntegrityError

@@ -114,5 +114,6 @@ def take_the_place_of_sqlite(record: Recorder, chance: Random, beneath: str) -> 
     library.OperationalError = apsw.CantOpenError
     library.IntegrityError = apsw.ConstraintError
     library.complete_statement = apsw.complete
+    library.register_adapter = lambda *_: None  # it binds bytes and None without any
     library.dbapi2 = library
     sys.modules["pysqlite3"] = sys.modules["pysqlite3.dbapi2"] = library
