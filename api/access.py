@@ -17,6 +17,7 @@ from ledger.committer import Committer
 from ledger.errors import LedgerUnusable
 from ledger.sqlite import (
     Connection,
+    Cursor,
     Identity,
     WritableFile,
     check_identity,
@@ -139,7 +140,7 @@ def key_check(connection: Connection) -> bytes:
 # -- reading, on the event loop ------------------------------------------------------------------------
 
 
-def find_session(connection: Connection, token: str, now_us: int) -> Session | None:
+def find_session(connection: Connection | Cursor, token: str, now_us: int) -> Session | None:
     """The live session of a token; None where there is none, or it idled out or is too old."""
     digest = sha256(token.encode()).digest()
     row = connection.execute(
@@ -153,7 +154,7 @@ def find_session(connection: Connection, token: str, now_us: int) -> Session | N
     return Session(openid, digest, now_us - last_used_at > TOUCH_INTERVAL_US)
 
 
-def find_key(connection: Connection, key: str) -> ApiKey | None:
+def find_key(connection: Connection | Cursor, key: str) -> ApiKey | None:
     """The API key that `key` is, live or not; None where it is none."""
     row = connection.execute(
         "SELECT id, name, scopes, created_at, expires_at, revoked_at, last_used_at FROM api_key"

@@ -50,7 +50,7 @@ def api_key(service: Service, req: falcon.asgi.Request, scopes: frozenset[str]) 
 def live_key(service: Service, req: falcon.asgi.Request) -> access.ApiKey | None:
     """The API key of `Authorization: Bearer` where it is live now; None for another or for none."""
     given = _bearer(req)
-    key = access.find_key(service.sessions, given) if _KEY.fullmatch(given) else None
+    key = access.find_key(service.session_lookups, given) if _KEY.fullmatch(given) else None
     return key if key is not None and key.is_live(microseconds_now()) else None
 
 
@@ -69,7 +69,7 @@ def _session(service: Service, token: str) -> access.Session | None:
     if not _TOKEN.fullmatch(token):
         return None
     now_us = microseconds_now()
-    session = access.find_session(service.sessions, token, now_us)
+    session = access.find_session(service.session_lookups, token, now_us)
     if session is not None:
         service.rates.count_token(session.token_hash)
         if session.stale:

@@ -32,7 +32,7 @@ from ledger.events import Recorded
 from ledger.merkle import inclusion_path
 from ledger.seal import origin_of
 from ledger.seal_file import Sealed, SealFile
-from ledger.sqlite import Connection, SqliteError
+from ledger.sqlite import Connection, Cursor, SqliteError
 from ledger.statement import BEFORE_ALL_DUE, Reader
 from ledger.sums import account_key
 
@@ -68,6 +68,7 @@ class Service:
     reader: Reader
     seals: SealFile
     sessions: Connection
+    session_lookups: Cursor
     vault: Vault
     wechat: WechatClient
     rates: Rates
@@ -84,6 +85,7 @@ class Service:
         self.vault = open_vault(settings.secret_key_path)
         self.reader = Reader(settings.ledger_path, appid=settings.appid)
         self.sessions = access.open_access(settings.access_path, read_only=True)
+        self.session_lookups = self.sessions.cursor()
         self.seals = SealFile(settings.seals_path)
         signer = open_signer(settings.signing_key_path, origin_of(settings.appid))
         committer = ledger_committer(settings.ledger_path, appid=settings.appid)

@@ -21,7 +21,7 @@ from api.service import Service
 from bench.limits import FIND_CREDIT, FIND_KEY, FIND_SESSION, BareTables, Rows
 from ledger.committer import Committer, microseconds_now
 from ledger.schema import open_ledger
-from ledger.sqlite import Connection, turnstile_path
+from ledger.sqlite import Cursor, turnstile_path
 
 _grant_body: Final = msgspec.json.Decoder(GrantBody)
 _grant_line: Final = msgspec.json.Decoder(GrantLine)
@@ -36,14 +36,14 @@ class Lookups:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._ledger: Connection | None = None
+        self._accounts: Cursor | None = None
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        if self._ledger is None:  # in the worker, behind the fork
-            self._ledger = open_ledger(self._service.settings.ledger_path, read_only=True)
+        if self._accounts is None:  # in the worker, behind the fork
+            self._accounts = open_ledger(self._service.settings.ledger_path, read_only=True).cursor()
         digest = _digest(req.get_param("token"))
-        (openid,) = self._service.sessions.execute(FIND_SESSION, (digest,)).fetchone()
-        (credit,) = self._ledger.execute(FIND_CREDIT, (openid,)).fetchone()
+        (openid,) = self._service.session_lookups.execute(FIND_SESSION, (digest,)).fetchone()
+        (credit,) = self._accounts.execute(FIND_CREDIT, (openid,)).fetchone()
         resp.content_type = falcon.MEDIA_JSON
         resp.data = msgspec.json.encode({"credit": credit})
 
@@ -61,7 +61,7 @@ class BareRows:
 
     def check_key(self, req: falcon.asgi.Request) -> None:
         key_hash = _digest((req.get_header("Authorization") or "").removeprefix("Bearer "))
-        if self._service.sessions.execute(FIND_KEY, (key_hash,)).fetchone() is None:
+        if self._service.session_lookups.execute(FIND_KEY, (key_hash,)).fetchone() is None:
             raise falcon.HTTPUnauthorized
 
     def rows_of(self, amount: int, key: str) -> tuple[int, Rows]:

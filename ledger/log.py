@@ -90,6 +90,7 @@ class Log(WritableFile):
 
     def __init__(self, path: Path, *, appid: str | None = None) -> None:
         super().__init__(open_ledger(path, appid=appid), path.name)
+        self._lookups = self.connection.cursor()
         self._rows: list[Recorded] = []
         self._by_key: dict[tuple[str, str], Recorded] = {}
         self._changed: dict[str, Account] = {}
@@ -116,13 +117,13 @@ class Log(WritableFile):
     def event_by_key(self, openid: str, key: str) -> Recorded | None:
         if (waiting := self._by_key.get((openid, key))) is not None:
             return waiting
-        row = self.connection.execute(_FIND_KEY, (openid, key)).fetchone()
+        row = self._lookups.execute(_FIND_KEY, (openid, key)).fetchone()
         return None if row is None else Recorded(*row)
 
     def account(self, openid: str) -> Account | None:
         if (changed := self._changed.get(openid)) is not None:
             return changed
-        row = self.connection.execute(FIND_ACCOUNT, (openid,)).fetchone()
+        row = self._lookups.execute(FIND_ACCOUNT, (openid,)).fetchone()
         return None if row is None else from_row(openid, row)
 
     def subject(self, openid: str, version: int) -> Subject | None:

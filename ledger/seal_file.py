@@ -109,6 +109,7 @@ class SealFile(WritableFile):
         if not path.exists():
             raise LedgerUnusable(f"no seals at {path}: start the service once, or restore that file")
         super().__init__(connect(path, IDENTITY, read_only=read_only), path.name)
+        self._cursor = self.connection.cursor()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -239,7 +240,7 @@ class SealFile(WritableFile):
 
     def put_part(self, number: int, part: bytes) -> Node:
         """Store a part and return its root."""
-        self.connection.execute("INSERT OR REPLACE INTO part (part, leaves) VALUES (?, ?)", (number, part))
+        self._cursor.execute("INSERT OR REPLACE INTO part (part, leaves) VALUES (?, ?)", (number, part))
         return root_of_part(part)
 
     def group(self, place: int) -> dict[int, bytes]:
@@ -276,6 +277,6 @@ class SealFile(WritableFile):
 
     def _rows(self, statement: str, *values: int) -> list[Any]:
         try:
-            return list(self.connection.execute(statement, values).fetchall())
+            return list(self._cursor.execute(statement, values).fetchall())
         except UNREADABLE as error:
             raise LedgerUnusable(f"seals.db cannot be read: {error}: {RESTORE}") from None

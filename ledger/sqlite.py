@@ -28,6 +28,8 @@ SqliteError = sqlite3.Error
 OperationalError = sqlite3.OperationalError
 IntegrityError = sqlite3.IntegrityError
 Connection = sqlite3.Connection
+# One is kept for what is asked often and read to its end, such as a row by its key: making one takes as long.
+Cursor = sqlite3.Cursor
 # What reading a damaged file raises: SQLite's message can quote bytes of the file, and then it is not UTF-8.
 UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
 

@@ -48,6 +48,7 @@ class Reader:
     def __init__(self, path: Path, *, appid: str | None = None) -> None:
         self._path = path
         self._connection = open_ledger(path, appid=appid, read_only=True)
+        self._lookups = self._connection.cursor()
 
     def close(self) -> None:
         self._connection.close()
@@ -58,7 +59,7 @@ class Reader:
 
     def standing(self, openid: str, now_us: int) -> Standing | None:
         """Version and credit of an account; None where nobody registered."""
-        row = self._connection.execute(
+        row = self._lookups.execute(
             "SELECT version, credit, due_at FROM account WHERE openid = ?", (openid,)
         ).fetchone()
         if row is None:
@@ -178,7 +179,7 @@ class Reader:
 
     def _settled(self, openid: str, now_us: int) -> tuple[list[Recorded], Account] | None:
         """What has lapsed and is not recorded yet, and the account with that done."""
-        row = self._connection.execute(FIND_ACCOUNT, (openid,)).fetchone()
+        row = self._lookups.execute(FIND_ACCOUNT, (openid,)).fetchone()
         return None if row is None else settle(from_row(openid, row), now_us)
 
     def _recorded_at_us(self, openid: str, version: int) -> int:

@@ -1,6 +1,7 @@
 """What a person is shown: standing and statement."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,18 @@ def test_a_reader_leaves_no_read_transaction_open(ledger_path: Path) -> None:
     connection.close()
     reader.close()
     assert (busy, in_log, checkpointed) == (0, 0, 0)
+
+
+def test_no_look_up_keeps_an_old_state_of_the_file_in_sight() -> None:
+    """A statement that is not read to its end would: later reads would be of that state, and the write-ahead
+    log could not be reset."""
+    with new_ledger() as path, closing(Reader(path)) as reader:
+        committed(path, RegisterUser("oAnna", 100), RegisterUser("oBo", 0))
+        with closing(connect(path)) as other:
+            for number in range(2):
+                assert reader.standing("oAnna", NOW_US) == Standing(2 + number, 100 + number)
+                assert reader.account("oAnna", NOW_US) is not None
+                assert reader.standing("nobody", NOW_US) is None
+                committed(path, GrantCredit("oAnna", 1, "gift", f"k{number}"))
+                (busy, _, _) = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                assert not busy

@@ -1,6 +1,7 @@
 """access.db: how long a session, a code and a former session key live, and what is kept of a person."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,28 @@ def test_what_a_start_left_that_was_killed_at_a_key_is_removed(tmp_path: Path) -
 def test_a_key_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(LedgerUnusable, match=r"cannot create .*/gone/secret\.key: No such file or directory"):
         create_secret_key(tmp_path / "gone" / "secret.key")
+
+
+def test_looking_for_a_caller_keeps_no_old_state_of_the_file_in_sight(tmp_path: Path) -> None:
+    path = tmp_path / "access.db"
+    access.create(path, b"check")
+    with (
+        closing(access.open_access(path)) as file,
+        closing(access.open_access(path, read_only=True)) as reading,
+    ):
+        token = access.open_session(file, "alice", None, b"k", NOW)
+        _, key = access.create_key(file, "backend", frozenset({"read"}), NOW, NOW + DAY)
+        lookups = reading.cursor()
+        assert access.find_session(lookups, token, NOW) is not None
+        assert not is_busy(file)
+        assert access.find_key(lookups, key) is not None
+        assert not is_busy(file)
+        access.close_sessions(file, "alice")
+        assert access.find_session(lookups, token, NOW) is None
+
+
+def is_busy(file: Connection) -> bool:
+    """Whether somebody still reads what is there before the next change."""
+    access.close_sessions(file, "bob")
+    access.open_session(file, "bob", None, b"k", NOW)
+    return bool(file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])

@@ -81,6 +81,12 @@ class _RecordedFile(apsw.VFSFile):
 
 
 class _Cursor(apsw.Cursor):
+    def fetchone(self) -> Any:
+        """The row of a look-up; as with pysqlite3, reading it ends the statement, where it has one row."""
+        row = super().fetchone()
+        super().fetchone()
+        return row
+
     @property
     def rowcount(self) -> int:
         return self.connection.changes()
