@@ -6,6 +6,7 @@ the product's own routes is what the product does besides: decide, chain, sign, 
 
 import asyncio
 import os
+from collections import deque
 from hashlib import sha256
 from itertools import count
 from typing import Any, Final
@@ -27,6 +28,7 @@ _grant_body: Final = msgspec.json.Decoder(GrantBody)
 _grant_line: Final = msgspec.json.Decoder(GrantLine)
 # As many lines as the product hands in together.
 _LINES_AT_ONCE: Final = 512
+_BATCHES_UNDER_WAY: Final = 2
 _ACCOUNTS: Final = 1000
 _FACTS: Final = '{"actor":"key:0123456789ab","amount":1,"reason":"benchmark"}'
 
@@ -94,10 +96,11 @@ class BareGrants:
 
 
 class BareLines:
-    """`/bench/lines`: the same for every line of a bulk grant, in batches as large as the product's.
+    """`/bench/lines`: the same for every line of a bulk grant, in batches as large as the product's, a few of
+    which are on their way while the next lines are read.
 
-    The next lines are read while others are on their way to the disk. The answers, a number and a status each,
-    wait in memory until all lines are read: whoever sends them reads nothing before.
+    The answers, a number and a status each, wait in memory until all lines are read: whoever sends them reads
+    nothing before.
     """
 
     def __init__(self, rows: BareRows) -> None:
@@ -105,14 +108,16 @@ class BareLines:
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         self._rows.check_key(req)
-        left, batches = b"", []
+        left, answers = b"", b""
+        under_way: deque[asyncio.Future[bytes]] = deque()
         async for piece in req.stream:
             *lines, left = (left + piece).split(b"\n")
             for start in range(0, len(lines), _LINES_AT_ONCE):
-                batches.append(asyncio.ensure_future(self._take(lines[start : start + _LINES_AT_ONCE])))
-                await asyncio.sleep(0)
+                under_way.append(asyncio.ensure_future(self._take(lines[start : start + _LINES_AT_ONCE])))
+                if len(under_way) > _BATCHES_UNDER_WAY:
+                    answers += await under_way.popleft()
         resp.content_type = NDJSON
-        resp.data = b"".join(await asyncio.gather(*batches))
+        resp.data = answers + b"".join(await asyncio.gather(*under_way))
 
     async def _take(self, lines: list[bytes]) -> bytes:
         grants = [_grant_line.decode(line) for line in lines]

@@ -19,7 +19,8 @@ _SLOWEST_MEDIAN_S: Final = 0.05
 _TIMES_SLOWER: Final = 10
 # A read wakes up somebody some times more often than a line that goes through `cat` and back.
 _TIMES_A_LINE: Final = 20
-_MORE_DESCRIPTORS: Final = 8
+_MORE_FILES: Final = 8
+_SETTLED_S: Final = 15
 # Of fewer the median says nothing.
 _LEAST_READS: Final = 25
 # What nobody foresaw, in the words of the service, of gunicorn, and of the event loop.
@@ -49,17 +50,25 @@ def _burden(process: Path) -> Burden:
     return Burden(resident, peak, len(list((process / "fd").iterdir())), int(fields["Threads"]))
 
 
-def settled(service: Service, before: Burdens, within_s: float = 15) -> Burdens:
-    """The burdens once the descriptors are as few as before, or after so long in any case."""
-    deadline = time.monotonic() + within_s
+def settled(service: Service, before: Burdens, *, more_files: int = _MORE_FILES) -> Burdens:
+    """The burdens once the descriptors are about as few as before, or after so long in any case."""
+    deadline = time.monotonic() + _SETTLED_S
     while (now := burdens(service)).keys() == before.keys() and time.monotonic() < deadline:
-        if all(now[pid].descriptors <= before[pid].descriptors + _MORE_DESCRIPTORS for pid in now):
+        if all(now[pid].descriptors <= before[pid].descriptors + more_files for pid in now):
             break
         time.sleep(0.2)
     return now
 
 
-def expect_flat(round_: Round, before: Burdens, after: Burdens, *, more_memory: int, more_peak: int) -> None:
+def expect_flat(
+    round_: Round,
+    before: Burdens,
+    after: Burdens,
+    *,
+    more_memory: int,
+    more_peak: int,
+    more_files: int = _MORE_FILES,
+) -> None:
     """The same workers as before, with hardly more memory, files and threads than they had."""
     round_.expect(before.keys() == after.keys(), f"workers {sorted(before)} became {sorted(after)}")
     for pid in before.keys() & after.keys():
@@ -73,7 +82,7 @@ def expect_flat(round_: Round, before: Burdens, after: Burdens, *, more_memory: 
             f"worker {pid} had {peaked // MIB} MiB more at its peak, allowed {more_peak // MIB}",
         )
         round_.expect(
-            now.descriptors <= was.descriptors + _MORE_DESCRIPTORS,
+            now.descriptors <= was.descriptors + more_files,
             f"worker {pid} had {was.descriptors} files open, and keeps {now.descriptors}",
         )
 

@@ -44,6 +44,8 @@ _SLACK_LINES: Final = 10
 _AT_ONCE: Final = 8
 # So many calls of WeChat at once, and logins that wait for one, has a worker.
 _CALLS_PER_WORKER: Final = 16
+# Each thread keeps its connection to WeChat for the next login.
+_MORE_FILES: Final = _CALLS_PER_WORKER + 8
 # Threads that it begins when it first needs them: one for each file that it writes, and one for long reads.
 _THREADS_BESIDE: Final = 3
 _WAITING_PER_WORKER: Final = 200
@@ -224,9 +226,9 @@ class _Logins:
             self._round.tally["clients that left"] += 1
 
     def _look(self, before: Burdens) -> None:
-        expect_flat(
-            self._round, before, settled(self._service, before), more_memory=48 * MIB, more_peak=96 * MIB
-        )
+        after = settled(self._service, before, more_files=_MORE_FILES)
+        bounds = {"more_memory": 48 * MIB, "more_peak": 96 * MIB, "more_files": _MORE_FILES}
+        expect_flat(self._round, before, after, **bounds)
         accounts = len(self._people) + self._newcomers
         expect_ledger(
             self._round,
