@@ -77,7 +77,11 @@ def exchange(port: int, due_s: Sequence[float], requests: Sequence[bytes], conne
             left = max(0.0, due_s[coming] - now) if coming < len(requests) and idle else _PATIENCE_S
             readable = select.select(sent, (), (), left)[0]
             if not readable and left == _PATIENCE_S:
-                raise Failed(f"an open loop waited {_PATIENCE_S:.0f} s for an answer")
+                first = requests[min(sent.values())].partition(b"\r\n")[0].decode()
+                raise Failed(
+                    f"an open loop waited {_PATIENCE_S:.0f} s for {len(sent)} of {len(requests)} answers, "
+                    f"the first of them to {first}"
+                )
             for connection in readable:
                 received[connection] += _receive(connection)
                 answer = _whole(received[connection])
