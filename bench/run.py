@@ -51,7 +51,7 @@ from bench.targets import targets
 def main(quick: bool, events: int | None, soak_s: int, checkout: Path | None, scratch: Path) -> None:
     """Measure the service, what people would pick instead, and the limits of this machine, side by side.
 
-    Starts everything itself and takes under 15 minutes on two cores. What it measures, and how to read it,
+    Starts everything itself and takes some 15 minutes on two cores. What it measures, and how to read it,
     is in docs/bench/README.md. The packages of the contenders, and ledgers to measure on, are made once and
     kept in ~/.cache/credit-ledger-bench. Ends with status 1 when a target is missed, or an answer was wrong.
 
